@@ -1,0 +1,1 @@
+"""What is remembered: records, recall and selection, and the Postgres they live in."""
