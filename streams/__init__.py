@@ -1,1 +1,1 @@
-"""What travels on the bus, and how: topics, events, ids, envelope, lanes, settings and the broker itself."""
+"""What travels: topics, events, ids, cursors, and the bus that carries them."""

@@ -1,0 +1,20 @@
+"""Every event type, one file per step of the journey. Importing this package fills the registry."""
+
+from streams.events import calling, conversation, generating, intake, recalling, registering, routing, turn
+from streams.events.base import REGISTRY, Event, InputItem, PromptRef, Usage
+
+__all__ = [
+    "REGISTRY",
+    "Event",
+    "InputItem",
+    "PromptRef",
+    "Usage",
+    "calling",
+    "conversation",
+    "generating",
+    "intake",
+    "recalling",
+    "registering",
+    "routing",
+    "turn",
+]

@@ -1,0 +1,91 @@
+"""Registries: skills and prompts, immutable by `name@version`, with `name` pointing to the one in force."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from streams.events.base import Event, event
+
+Effect = str  # "pure" | "reversible" | "irreversible"
+
+
+class SkillManifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the owner of a skill declares about it.
+
+    parameters: a JSON Schema of type object. fire_on: names of parameters that suffice to send the request; () means
+    all required ones. effect: "pure" (fires early, may be voided and refired), "reversible" (fires early, compensated
+    by `compensate` when voided), "irreversible" (waits for its call to close, the plan to be committed, and approval
+    when `approval`). url: where to POST the arguments as JSON ("" with `bus` true: over the topic `calls`).
+    hosts: the only `host:port`s a request may reach. cost: relative price of a needless firing, 0 is free.
+    idempotent_key: the skill enforces the Idempotency-Key header. result_bytes: larger results are cut.
+    examples: questions this skill helps with, embedded for discovery.
+    """
+
+    name: str
+    version: str
+    description: str
+    parameters: dict[str, Any]
+    owner: str
+    url: str = ""
+    bus: bool = False
+    fire_on: tuple[str, ...] = ()
+    effect: Effect = "pure"
+    compensate: str = ""
+    timeout_ms: int = 10_000
+    retries: int = 1
+    cost: float = 0.0
+    idempotent_key: bool = False
+    approval: bool = False
+    hosts: tuple[str, ...] = ()
+    result_bytes: int = 16_384
+    concurrency: int = 64
+    tenants: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        return f"{self.name}@{self.version}"
+
+
+@event("skill.registered", "skills")
+class SkillRegistered(Event, frozen=True, kw_only=True):
+    """A version of a skill, whole. Keyed by name@version; a second record keyed by name points to it."""
+
+    manifest: SkillManifest
+    at_ms: int
+
+
+@event("skill.pointed", "skills")
+class SkillPointed(Event, frozen=True, kw_only=True):
+    """`name` now means `name@version`; version "" means the skill is withdrawn."""
+
+    name: str
+    version: str
+    at_ms: int
+
+
+@event("prompt.registered", "prompts")
+class PromptRegistered(Event, frozen=True, kw_only=True):
+    """A prompt's text, whole. Keyed by id@version."""
+
+    id: str
+    version: str
+    text: str
+    at_ms: int
+
+
+@event("worker.alive", "workers")
+class WorkerAlive(Event, frozen=True, kw_only=True):
+    """Sent every 500 ms. running: work items in progress; capacity: how many side by side; partitions: of its stage's
+    topic. leaving: the last word of a worker that drains."""
+
+    worker: str
+    stage: str
+    at_ms: int
+    running: int = 0
+    capacity: int = 1
+    partitions: tuple[int, ...] = ()
+    models: tuple[str, ...] = ()
+    leaving: bool = False
