@@ -1,0 +1,1 @@
+"""The journey of a turn, one folder per step."""

@@ -1,0 +1,1 @@
+"""Generation: one engine port, three engines, and the worker that runs them."""
