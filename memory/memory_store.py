@@ -1,0 +1,372 @@
+"""The store in one process's memory: for tests, and to say in a few lines what the SQL means.
+
+Nothing outlives the process. Full text is the share of the question's words that a memory holds, without stemming.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import secrets
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from memory.keys import SERVICE_SCOPE, hash_key, new_key
+from memory.records import history_messages
+from memory.rows import (
+    CallOutcome,
+    Candidate,
+    Change,
+    ClaimRow,
+    ConversationRow,
+    History,
+    KeyRow,
+    MemoryRow,
+    MessageRow,
+    Principal,
+    Row,
+    TurnRecord,
+    TurnRow,
+    Vector,
+    title_of,
+)
+from streams import ids
+from streams.events.conversation import ConversationDeleted, ConversationRenamed
+from streams.events.registering import SkillManifest
+
+_WORD: Final = re.compile(r"\w+")
+replace = msgspec.structs.replace
+
+
+class MemoryStore:
+    """memory.store.Store without a database."""
+
+    def __init__(self, dimensions: int = 384) -> None:
+        self.dimensions = dimensions
+        self._epoch = 0
+        self._keys: dict[bytes, KeyRow] = {}
+        self._submits: dict[tuple[str, str, str], str] = {}
+        self._conversations: dict[str, ConversationRow] = {}
+        self._turns: dict[str, tuple[TurnRecord, int, int]] = {}  # record, partition, topic epoch
+        self._memories: dict[str, MemoryRow] = {}
+        self._positions: dict[tuple[int, int], tuple[int, int]] = {}  # (epoch, partition) -> position, resume
+        self._forgotten: dict[tuple[str, str], int] = {}
+        self._claims: dict[tuple[str, int], ClaimRow] = {}
+        self._skills: dict[str, tuple[SkillManifest, Vector]] = {}
+
+    async def open(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    async def migrate(self) -> list[str]:
+        return []
+
+    def follow(self, topic_epoch: int) -> None:
+        self._epoch = topic_epoch
+
+    # keys
+
+    async def create_key(self, tenant: str, user: str, name: str, scopes: Sequence[str], now_ms: int) -> str:
+        key_id, key = new_key(secrets.token_bytes)
+        self._keys[hash_key(key)] = KeyRow(
+            key_id=key_id, tenant=tenant, user=user, name=name, scopes=tuple(scopes), created_at_ms=now_ms
+        )
+        return key
+
+    async def verify_key(self, key: str) -> Principal | None:
+        row = self._keys.get(hash_key(key))
+        return None if row is None or row.revoked_at_ms is not None else _principal(row)
+
+    async def keys(self, tenant: str = "") -> list[KeyRow]:
+        rows = [row for row in self._keys.values() if tenant in ("", row.tenant)]
+        return sorted(rows, key=lambda row: (row.created_at_ms, row.key_id))
+
+    async def revoke_key(self, key_id: str, now_ms: int) -> bool:
+        for hashed, row in self._keys.items():
+            if row.key_id == key_id and row.revoked_at_ms is None:
+                self._keys[hashed] = replace(row, revoked_at_ms=now_ms)
+                return True
+        return False
+
+    async def signing_secret(self, key_id: str) -> tuple[Principal, bytes] | None:
+        for hashed, row in self._keys.items():
+            if row.key_id == key_id and row.revoked_at_ms is None:
+                return _principal(row), hashed
+        return None
+
+    # conversations and turns
+
+    async def claim_submit(self, tenant: str, user: str, event_id: str, conversation: str, now_ms: int) -> str:
+        return self._submits.setdefault((tenant, user, event_id), conversation)
+
+    async def conversation(self, conversation: str) -> ConversationRow | None:
+        return self._conversations.get(conversation)
+
+    async def conversations(self, tenant: str, user: str, limit: int, before: str = "") -> list[ConversationRow]:
+        rows = [row for row in self._conversations.values() if (row.tenant, row.user) == (tenant, user)]
+        rows = sorted((row for row in rows if not row.deleted), key=_last_used, reverse=True)
+        if before:
+            mark = self._conversations.get(before)
+            rows = [row for row in rows if mark is not None and _last_used(row) < _last_used(mark)]
+        return rows[:limit]
+
+    async def turn(self, turn: str) -> TurnRow | None:
+        if turn not in self._turns:
+            return None
+        record, partition, epoch = self._turns[turn]
+        here = epoch == self._epoch
+        return TurnRow(
+            turn=turn, conversation=record.conversation, tenant=record.tenant, user=record.user, partition=partition,
+            offset=record.begin_offset if here else -1, end_offset=record.end_offset if here else -1,
+            status=record.status, agent=record.agent, accepted_at_ms=record.accepted_at_ms,
+            ended_at_ms=record.ended_at_ms,
+        )  # fmt: skip
+
+    async def history(self, conversation: str, limit_turns: int) -> History:
+        row = self._conversations.get(conversation)
+        if row is None or row.deleted:
+            return History(messages=[], position=-1, resume=0, turns=[])
+        newest: list[TurnRecord] = []
+        upto = ""
+        while row is not None and not row.deleted and len(newest) < limit_turns:
+            turns = [record for record, _, _ in self._turns.values() if record.conversation == row.conversation]
+            turns = sorted((turn for turn in turns if turn.status != "running"), key=_began, reverse=True)
+            if upto:
+                mark = self._turns.get(upto)
+                turns = [turn for turn in turns if mark is not None and _began(turn) <= _began(mark[0])]
+            newest.extend(turns)
+            upto = row.parent_turn
+            row = self._conversations.get(row.parent) if row.parent else None
+        oldest_first = newest[:limit_turns][::-1]
+        parsed: list[tuple[str, tuple[MessageRow, ...]]] = [(turn.turn, turn.messages) for turn in oldest_first]
+        partition = ids.partition_of(conversation)
+        position, resume = self._positions.get((self._epoch, partition), (-1, 0))
+        return History(
+            messages=history_messages(parsed), position=position, resume=resume, turns=[turn for turn, _ in parsed]
+        )
+
+    # projection
+
+    async def position(self, partition: int) -> int:
+        return self._positions.get((self._epoch, partition), (-1, 0))[0]
+
+    async def resume_offset(self, partition: int) -> int | None:
+        stored = self._positions.get((self._epoch, partition))
+        return None if stored is None else stored[1]
+
+    async def project(
+        self, partition: int, position: int, changes: Sequence[Change], resume: int | None = None
+    ) -> bool:
+        stored = await self.position(partition)
+        if position <= stored:
+            return False
+        for change in changes:
+            if change.offset > stored:
+                self._apply(change.row, partition)
+        self._positions[self._epoch, partition] = (position, position + 1 if resume is None else resume)
+        return True
+
+    def _apply(self, row: Row, partition: int) -> None:
+        if isinstance(row, TurnRecord):
+            self._apply_turn(row, partition)
+        elif isinstance(row, ConversationRow):
+            if row.conversation not in self._conversations and not self._is_forgotten(row, row.created_at_ms):
+                self._conversations[row.conversation] = replace(row, updated_at_ms=row.created_at_ms)
+        elif isinstance(row, MemoryRow):
+            self._check(row.vector)
+            conversation = self._conversations.get(row.conversation)
+            gone = conversation is not None and conversation.deleted
+            if row.id not in self._memories and not gone and not self._is_forgotten(row, row.at_ms):
+                self._memories[row.id] = row
+        elif isinstance(row, CallOutcome):
+            self._apply_outcome(row)
+        elif isinstance(row, ConversationRenamed):
+            if (known := self._conversations.get(row.conversation)) and not known.deleted:
+                self._conversations[row.conversation] = replace(known, title=row.title)
+        elif isinstance(row, ConversationDeleted):
+            self._delete(row)
+        else:
+            self._forgotten[row.tenant, row.user] = max(row.at_ms, self._forgotten.get((row.tenant, row.user), 0))
+            self._erase(row.tenant, row.user, row.at_ms)
+
+    def _apply_turn(self, record: TurnRecord, partition: int) -> None:
+        if self._is_forgotten(record, record.accepted_at_ms):
+            return
+        known = self._conversations.get(record.conversation)
+        if known is None:
+            known = ConversationRow(
+                conversation=record.conversation, tenant=record.tenant, user=record.user,
+                created_at_ms=record.accepted_at_ms,
+            )  # fmt: skip
+        before = self._turns.get(record.turn)
+        if known.deleted or (before is not None and before[0].status != "running"):
+            return
+        self._turns[record.turn] = (record, partition, self._epoch)
+        used = max(known.updated_at_ms, record.accepted_at_ms, record.ended_at_ms)
+        self._conversations[record.conversation] = replace(
+            known, updated_at_ms=used, title=known.title or title_of(record)
+        )
+
+    def _apply_outcome(self, row: CallOutcome) -> None:
+        if row.turn not in self._turns:
+            return
+        record, partition, epoch = self._turns[row.turn]
+        messages = [_settled(message, row) for message in record.messages]
+        self._turns[row.turn] = (replace(record, messages=tuple(messages)), partition, epoch)
+
+    def _delete(self, row: ConversationDeleted) -> None:
+        known = self._conversations.get(row.conversation)
+        if known is None:
+            return
+        self._conversations[row.conversation] = replace(known, title="", deleted=True, updated_at_ms=row.at_ms)
+        self._turns = {key: turn for key, turn in self._turns.items() if turn[0].conversation != row.conversation}
+        self._memories = {key: kept for key, kept in self._memories.items() if kept.conversation != row.conversation}
+
+    def _erase(self, tenant: str, user: str, at_ms: int) -> None:
+        def stays(row: ConversationRow | MemoryRow | TurnRecord | KeyRow, said_at_ms: int) -> bool:
+            return (row.tenant, row.user) != (tenant, user) or said_at_ms > at_ms
+
+        gone = {key for key, row in self._conversations.items() if not stays(row, row.created_at_ms)}
+        turns = {
+            key for key, (turn, _, _) in self._turns.items()
+            if turn.conversation in gone or not stays(turn, turn.accepted_at_ms)
+        }  # fmt: skip
+        self._conversations = {key: row for key, row in self._conversations.items() if key not in gone}
+        self._turns = {key: turn for key, turn in self._turns.items() if key not in turns}
+        self._memories = {
+            key: row for key, row in self._memories.items() if stays(row, row.at_ms) and row.conversation not in gone
+        }
+        self._keys = {key: row for key, row in self._keys.items() if stays(row, row.created_at_ms)}
+        self._submits = {key: value for key, value in self._submits.items() if key[:2] != (tenant, user)}
+        self._claims = {key: claim for key, claim in self._claims.items() if key[0] not in turns}
+
+    def _is_forgotten(self, row: ConversationRow | MemoryRow | TurnRecord, at_ms: int) -> bool:
+        return at_ms <= self._forgotten.get((row.tenant, row.user), -1)
+
+    # recall
+
+    async def recall(
+        self, tenant: str, user: str, vector: Vector, text: str, limit: int, exclude_conversation: str = ""
+    ) -> list[Candidate]:
+        self._check(vector)
+        mine = [
+            row for row in self._memories.values()
+            if (row.tenant, row.user) == (tenant, user)
+            and (not exclude_conversation or row.conversation != exclude_conversation)
+        ]  # fmt: skip
+        words = set(_WORD.findall(text.lower()))
+        likeness = {row.id: cosine(row.vector, vector) for row in mine}
+        shares = {row.id: len(words & set(_WORD.findall(row.text.lower()))) / max(1, len(words)) for row in mine}
+        nearest = sorted(mine, key=lambda row: (-likeness[row.id], row.id))[:limit]
+        best = sorted((row for row in mine if shares[row.id]), key=lambda row: (-shares[row.id], row.id))[:limit]
+        vector_ranks = {row.id: rank for rank, row in enumerate(nearest, 1)}
+        text_ranks = {row.id: rank for rank, row in enumerate(best, 1)}
+        return [
+            Candidate(
+                id=row.id, layer=row.layer, text=row.text, at_ms=row.at_ms, conversation=row.conversation,
+                turn=row.turn, speaker=row.speaker, valid_from_ms=row.valid_from_ms, valid_to_ms=row.valid_to_ms,
+                superseded_by=row.superseded_by, confidence=row.confidence,
+                similarity=likeness[row.id], text_score=shares[row.id],
+                vector_rank=vector_ranks.get(row.id, 0), text_rank=text_ranks.get(row.id, 0),
+            )
+            for row in _unique([*nearest, *best])
+        ]  # fmt: skip
+
+    async def forget_memory(self, tenant: str, user: str, memory: str) -> bool:
+        row = self._memories.get(memory)
+        if row is None or (row.tenant, row.user) != (tenant, user):
+            return False
+        del self._memories[memory]
+        return True
+
+    # calls
+
+    async def claim(
+        self, turn: str, call: int, argument_hash: str, number: int, lease_ms: int, writer: str, now_ms: int
+    ) -> bool:
+        known = self._claims.get((turn, call))
+        if known is not None and not may_claim(known, argument_hash, number, writer, now_ms):
+            return False
+        self._claims[turn, call] = ClaimRow(
+            turn=turn, call=call, argument_hash=argument_hash, number=number, writer=writer,
+            lease_until_ms=now_ms + lease_ms, outcome=None,
+        )  # fmt: skip
+        return True
+
+    async def settle(self, turn: str, call: int, number: int, outcome: str) -> bool:
+        known = self._claims.get((turn, call))
+        if known is None or known.number != number or known.outcome not in (None, outcome):
+            return False
+        self._claims[turn, call] = replace(known, outcome=outcome)
+        return True
+
+    async def claimed(self, turn: str, call: int) -> ClaimRow | None:
+        return self._claims.get((turn, call))
+
+    # skills
+
+    async def upsert_skill(self, manifest: SkillManifest, vector: Vector) -> None:
+        self._check(vector)
+        self._skills[manifest.name] = (manifest, vector)
+
+    async def withdraw_skill(self, name: str) -> None:
+        self._skills.pop(name, None)
+
+    async def nearest_skills(self, tenant: str, vector: Vector, limit: int) -> list[tuple[str, float]]:
+        self._check(vector)
+        scored = [
+            (manifest.id, cosine(stored, vector))
+            for manifest, stored in self._skills.values()
+            if not manifest.tenants or tenant in manifest.tenants
+        ]
+        return sorted(scored, key=lambda pair: (-pair[1], pair[0]))[:limit]
+
+    def _check(self, vector: Vector) -> None:
+        if len(vector) != self.dimensions:
+            raise ValueError(f"a vector of {len(vector)} numbers where {self.dimensions} are stored")
+
+
+def may_claim(known: ClaimRow, argument_hash: str, number: int, writer: str, now_ms: int) -> bool:
+    """Whether a claim may take the place of `known`: the rule that Store.claim states."""
+    same_arguments = known.argument_hash == argument_hash
+    if known.outcome is not None:
+        return number > known.number and not same_arguments
+    if number == known.number:
+        return same_arguments and writer == known.writer
+    return number > known.number and known.lease_until_ms <= now_ms
+
+
+def cosine(one: Vector, other: Vector) -> float:
+    """Cosine of the angle between two vectors, 0.0 when one of them has no length."""
+    norm = math.sqrt(sum(a * a for a in one)) * math.sqrt(sum(b * b for b in other))
+    return sum(a * b for a, b in zip(one, other, strict=True)) / norm if norm else 0.0
+
+
+def _settled(message: MessageRow, outcome: CallOutcome) -> MessageRow:
+    if message.call_id != outcome.call_id or message.status != "unanswered":
+        return message
+    if message.kind == "function_call_output":
+        return replace(message, status=outcome.status, text=outcome.text)
+    return replace(message, status=outcome.status)
+
+
+def _last_used(row: ConversationRow) -> tuple[int, str]:
+    return row.updated_at_ms, row.conversation
+
+
+def _began(turn: TurnRecord) -> tuple[int, int]:
+    return turn.accepted_at_ms, turn.begin_offset
+
+
+def _unique(rows: Iterable[MemoryRow]) -> list[MemoryRow]:
+    return list({row.id: row for row in rows}.values())
+
+
+def _principal(row: KeyRow) -> Principal:
+    return Principal(
+        tenant=row.tenant, user=row.user, service=SERVICE_SCOPE in row.scopes, scopes=row.scopes, key_id=row.key_id
+    )
