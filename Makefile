@@ -1,0 +1,64 @@
+# One door: what a person runs, what CI runs and what the documentation names are these targets.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo up test check lint types format setup setup-run lock bench bench-parser bench-firing image clean
+BIN := .venv/bin
+# The newest supported Python that starts; a version manager may offer names that do not.
+BASE_PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do \
+  if "$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1; then echo "$$p"; break; fi; done)
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: setup-run ## sets up, starts everything with the real small model, asks two questions, prints the timeline
+	@$(BIN)/headstart demo
+
+up: setup-run ## sets up and starts everything on this machine; Ctrl-C stops it
+	@$(BIN)/headstart up
+
+test: setup ## sets up and runs every test; those that cannot run here are skipped by name
+	@$(BIN)/pytest
+
+check: setup lint types ## what CI runs: lint, types, tests
+	@$(BIN)/pytest
+
+lint: ## ruff: rules and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --check . | head -20; exit 1; }
+
+types: ## mypy --strict
+	@$(BIN)/mypy
+
+format: ## puts the code into the form that `lint` asks for
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format .
+
+bench: setup ## figures: added latency, load curve, CPU per token; JSON in bench-results/
+	@$(BIN)/python -m tests.bench
+
+bench-parser: setup ## figures: the push parser against others
+	@$(BIN)/python -m tests.bench.parser
+
+bench-firing: setup ## figures: time hidden by firing early
+	@$(BIN)/python -m tests.bench.firing
+
+setup: base-python ## virtual environment, packages, browser, model, for tests and benchmarks (quick the second time)
+	@$(BASE_PYTHON) scripts/setup.py check
+
+setup-run: base-python
+	@$(BASE_PYTHON) scripts/setup.py run
+
+.PHONY: base-python
+base-python:
+	@test -n '$(BASE_PYTHON)' || { echo 'Python 3.11, 3.12 or 3.13 is needed and was not found on the PATH' >&2; exit 1; }
+
+lock: ## writes constraints.txt from what is installed in .venv
+	@$(BIN)/python scripts/lock.py
+
+image: ## container images: gateway and workers, and the one with vLLM
+	docker build --target slim --tag headstart:slim .
+	docker build --target vllm --tag headstart:vllm .
+
+clean: ## removes the virtual environment and every cache of this clone
+	rm -rf .venv .setup .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/npm/node_modules build dist

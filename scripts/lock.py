@@ -1,0 +1,31 @@
+"""Writes constraints.txt: name==version of every package installed beside this Python.
+
+Names and versions only, so that the same file serves every index, platform and supported Python. A local part of a
+version (`+cpu`) is left off, since which build is taken is scripts/setup.py's to decide.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from pathlib import Path
+
+TARGET = Path(__file__).resolve().parent.parent / "constraints.txt"
+HEADER = (
+    "# Exact versions that a set-up installs; `make lock` writes them from an environment that passed `make check`.\n"
+)
+
+
+def main() -> None:
+    versions = {
+        re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower(): distribution.version.partition("+")[0]
+        for distribution in importlib.metadata.distributions()
+    }
+    versions.pop("headstart", None)
+    lines = [f"{name}=={version}\n" for name, version in sorted(versions.items())]
+    TARGET.write_text(HEADER + "".join(lines))
+    print(f"constraints.txt: {len(lines)} packages")
+
+
+if __name__ == "__main__":
+    main()
