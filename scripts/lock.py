@@ -12,7 +12,10 @@ from pathlib import Path
 
 TARGET = Path(__file__).resolve().parent.parent / "constraints.txt"
 HEADER = (
-    "# Exact versions that a set-up installs; `make lock` writes them from an environment that passed `make check`.\n"
+    "# Exact versions that a set-up installs; `make lock` writes them from one that passed `make check`.\n"
+# Needed on other machines than the one that writes the file: by scripts/setup.py where pip offers no CPU build of torch,
+# and by vLLM from Python 3.12 on.
+ELSEWHERE = {"six": "1.17.0", "uv": "0.13.9"}
 )
 
 
@@ -21,6 +24,7 @@ def main() -> None:
         re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower(): distribution.version.partition("+")[0]
         for distribution in importlib.metadata.distributions()
     }
+    versions = {**ELSEWHERE, **versions}
     versions.pop("headstart", None)
     lines = [f"{name}=={version}\n" for name, version in sorted(versions.items())]
     TARGET.write_text(HEADER + "".join(lines))
