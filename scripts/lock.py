@@ -11,12 +11,10 @@ import re
 from pathlib import Path
 
 TARGET = Path(__file__).resolve().parent.parent / "constraints.txt"
-HEADER = (
-    "# Exact versions that a set-up installs; `make lock` writes them from one that passed `make check`.\n"
-# Needed on other machines than the one that writes the file: by scripts/setup.py where pip offers no CPU build of torch,
-# and by vLLM from Python 3.12 on.
+HEADER = "# Exact versions that a set-up installs, written by `make lock` from one that passed `make check`.\n"
+# Needed on other machines than the one that writes the file: uv where pip offers no CPU build of torch
+# (scripts/setup.py), six by vLLM from Python 3.12 on.
 ELSEWHERE = {"six": "1.17.0", "uv": "0.13.9"}
-)
 
 
 def main() -> None:
