@@ -5,9 +5,9 @@ that each id is known together with the text that it completes (`TextGate` needs
 holds back a fixed number of characters and cuts through tokens). Continuing is then plain: prompt ids + logged ids are
 the prompt, and the decode stream steps over the logged ids first.
 
-`AsyncLLM` runs the model in a child process. It is forked where this process is still bare (one thread, no torch),
-which saves ten seconds of imports and more, and spawned otherwise, since a fork copies the locks of threads that do not
-exist in the child. A script that spawns must be importable (`if __name__ == "__main__"`).
+`AsyncLLM` runs the model in a child process, which is spawned and not forked: a fork copies the locks of threads that
+do not exist in the child, and the sockets of this process. So a script that starts this engine must be importable
+(`if __name__ == "__main__"`).
 """
 
 from __future__ import annotations
@@ -15,16 +15,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import sys
 import threading
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from workers.generation.engine import (
-    EngineDelta,
     EngineEvent,
     EngineFinished,
     EngineMisconfigured,
@@ -64,7 +62,6 @@ class VllmOptions(msgspec.Struct, frozen=True, kw_only=True):
     quantization: str | None = None
     cpu_kv_cache_gib: int = 1
     compact_json: bool = True
-    start_method: Literal["auto", "fork", "spawn"] = "auto"
 
 
 class VllmEngine:
@@ -127,7 +124,12 @@ class VllmEngine:
             return
         if not engine.errored:
             await engine.abort(list(self._running))
+        # Stopped before the processes are, since it would report their end as a crash.
+        if engine.output_handler is not None:
+            engine.output_handler.cancel()
         await asyncio.to_thread(engine.shutdown)
+        # vLLM shuts down once more when the object is collected, which fails where that is the interpreter's exit.
+        engine.shutdown = _already_shut_down
 
     async def ready(self) -> bool:
         return self._tokenizer is not None and self._engine is not None and not self._engine.errored
@@ -145,26 +147,24 @@ class VllmEngine:
         gate = _resume_gate(request, decode)
         made = len(request.logged_ids)
         yield EngineStarted(prompt_ids, len(prompt_ids))
-        stopped = gate.stopped
-        reason: FinishReason = "stop" if stopped else "length"
-        if not stopped and made < request.max_tokens:
+        reason: FinishReason = "stop" if gate.stopped else "length"
+        if reason == "length" and made < request.max_tokens:
             async with contextlib.aclosing(self._tokens(engine, request, prompt_ids)) as tokens:
                 async for ids, ended in tokens:
+                    # The last id of an answer that the model ended is its end token: counted, never delivered.
+                    text_ids = ids[:-1] if ended == "stop" else ids
+                    pushed = _push_until_stop(gate, decode, text_ids)
+                    if gate.stopped:
+                        made += pushed
+                        reason = "stop"
+                        break
                     made += len(ids)
                     if ended is not None:
                         reason = ended
-                    # The last id of an answer that the model ended is its end token: counted, never delivered.
-                    for token_id in ids[:-1] if ended == "stop" else ids:
-                        stopped = gate.push(token_id, decode(token_id))
-                        if stopped:
-                            break
-                    if stopped:
-                        reason = "stop"
-                        break
                     delta = gate.take()
                     if delta is not None:
                         yield delta
-        last: EngineDelta | None = gate.finish()
+        last = gate.finish()
         if last is not None:
             yield last
         yield EngineFinished(reason, Usage(len(prompt_ids), made))
@@ -236,6 +236,14 @@ def _resume_gate(request: EngineRequest, decode: _Decoder) -> TextGate:
     )
 
 
+def _push_until_stop(gate: TextGate, decode: _Decoder, ids: list[int]) -> int:
+    """Push ids into the gate up to the one that completes a stop string; how many went in."""
+    for count, token_id in enumerate(ids, start=1):
+        if gate.push(token_id, decode(token_id)):
+            return count
+    return len(ids)
+
+
 def _sampling_parameters(request: EngineRequest, options: VllmOptions) -> Any:
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
@@ -254,18 +262,20 @@ def _sampling_parameters(request: EngineRequest, options: VllmOptions) -> Any:
     )
 
 
+def _already_shut_down(timeout: float | None = None) -> None:
+    """Stands in for `AsyncLLM.shutdown` after it has run."""
+
+
 def _set_environment(options: VllmOptions) -> None:
     """What vLLM reads from the environment when it is imported. A value that is already set stays."""
-    bare = "torch" not in sys.modules and threading.active_count() == 1
-    method = ("fork" if bare else "spawn") if options.start_method == "auto" else options.start_method
     if Path(options.model_path).is_dir():
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     for name, value in (
         ("VLLM_NO_USAGE_STATS", "1"),
         ("VLLM_CPU_KVCACHE_SPACE", str(options.cpu_kv_cache_gib)),
         ("VLLM_LOGGING_LEVEL", "ERROR"),
-        ("VLLM_WORKER_MULTIPROC_METHOD", method),
-        ("TQDM_DISABLE", "1"),
+        ("VLLM_WORKER_MULTIPROC_METHOD", "spawn"),
+        ("TORCH_CPP_LOG_LEVEL", "ERROR"),
         ("TOKENIZERS_PARALLELISM", "false"),
     ):
         os.environ.setdefault(name, value)
@@ -291,6 +301,7 @@ def _make_engine(options: VllmOptions) -> Any:
         tensor_parallel_size=options.tensor_parallel_size,
         enable_prefix_caching=True,
         disable_log_stats=True,
+        use_tqdm_on_load=False,
         **{name: value for name, value in chosen.items() if value is not None},
     )
     return AsyncLLM.from_engine_args(arguments)
