@@ -1,0 +1,312 @@
+"""JSON read as it comes, at the speed of the text.
+
+`read_value` walks containers down to `depth` member by member, so that each is reported the moment it closes; deeper
+ones are only scanned for their end and then read at once from the closed slice (json_parts.py). Nothing is looked at
+twice:
+
+- In a string only its quote, in a scanned container only its own kind of closing bracket can end anything. Until a
+chunk
+  holds that character, chunks are put aside unread.
+- A number closes by what follows it; a literal, string or container by its own last character.
+
+Strict mode accepts exactly RFC 8259, as Python's `json` reads it (decode.py has the details). Repair mode mends, each
+time with a `Repaired` fact: trailing_comma, missing_comma, wrong_bracket, single_quotes, unquoted_key, unquoted_value,
+python_literal, not_a_number, control_character, invalid_escape, lone_surrogate, duplicate_key, parameter_name and,
+when the model stopped by itself, missing_close.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+from workers.toolcalls.decode import string_value
+from workers.toolcalls.facts import (
+    ArgumentClosed,
+    ArgumentsDelta,
+    Limits,
+    ParseError,
+    Path,
+    Repaired,
+    StringPart,
+)
+from workers.toolcalls.json_parts import captured, key_text, scalar, string, word
+from workers.toolcalls.json_parts import key as read_key
+from workers.toolcalls.reader import Ended, Malformed, Reader, Steps
+from workers.toolcalls.stream import Stream
+
+_SCALAR_STARTS = "-0123456789tfn"
+
+# A key or number up to this many characters waits in the buffer until it is whole.
+_SHORT = 64
+
+_VALUE, _KEY, _COLON, _NEXT = range(4)
+
+
+class Sink(Protocol):
+    """What a value is read for: a call's arguments, or a document of its own."""
+
+    index: int
+    json: list[str]
+    root: Any
+    open_string: tuple[Any, list[str]] | None
+
+    def parameter(self, key: str, position: int) -> str:
+        """The key to take for a key of the outermost object as written."""
+        ...
+
+
+def read_value(reader: Reader, sink: Sink, depth: int) -> Steps:
+    """Reads one value from where the reader stands; the reader then stands right behind it. Returns the value.
+
+    `sink.json` receives the value's compact text, `sink.root` the outermost container while it grows. Raises
+    Malformed, and Ended when the text ends first and that may not be mended.
+
+    This runs for every few characters, so the common ways through it are flat: keys, strings and numbers that hold
+    nothing special are read right here, all else in json_parts.py.
+    """
+    emit = reader.emit
+    mending = reader.repair
+    partial = reader.partial
+    index = sink.index
+    told = sink.json.append
+    size_limit = reader.limits.arguments_size
+    depth_limit = reader.limits.depth
+
+    buf, pos, base = reader.buf, reader.pos, reader.base
+    origin = base + pos
+    pending = ""  # JSON text that stands before the next value and was not told yet
+    stack: list[tuple[Any, Any, bool, Path]] = []
+    container: Any = None
+    key: Any = None
+    is_object = False
+    path: Path = ()
+    state = _VALUE
+    comma = False  # the last thing read in this container was a comma
+    value: Any
+
+    while True:
+        try:
+            while pos >= len(buf) or buf[pos] in " \t\n\r":
+                if pos < len(buf):
+                    pos += 1
+                    continue
+                base += pos
+                buf, pos = "", 0
+                if base - origin > size_limit:
+                    raise Malformed(base, "too_large", f"more than {size_limit} characters of arguments")
+                buf = yield
+        except Ended as ended:
+            reader.buf, reader.pos, reader.base = "", 0, base
+            if container is None or not reader.mends_end(ended, index):
+                raise
+            # A key without a value is dropped; what is open is closed by the brackets that are missing.
+            if state != _NEXT:
+                if comma or state == _COLON or (state == _VALUE and is_object):
+                    pending = pending[:1] if not container else ""
+                state, comma = _NEXT, False
+            kinds = [is_object, *reversed([entry[2] for entry in stack[1:]])]
+            buf = "".join("}" if kind else "]" for kind in kinds)
+        c = buf[pos]
+
+        if state == _NEXT:
+            if c == ",":
+                pos += 1
+                pending = ","
+                comma = True
+                state = _KEY if is_object else _VALUE
+                continue
+            if c != ("}" if is_object else "]"):
+                if not mending or c == ":":
+                    raise Malformed(base + pos, "unexpected_text", f"{c!r} where a comma or an end is due")
+                if c not in "}]":
+                    emit(Repaired(index, "missing_comma", base + pos))
+                    pending = ","
+                    comma = True
+                    state = _KEY if is_object else _VALUE
+                    continue
+                emit(Repaired(index, "wrong_bracket", base + pos))
+            pos += 1
+            pending += "}" if is_object else "]"
+            told(pending)
+            if partial:
+                emit(ArgumentsDelta(index, pending))
+            pending = ""
+            value = container
+            container, key, is_object, path = stack.pop()
+        elif state == _KEY:
+            if c == "}" and (not comma or mending):
+                if comma:
+                    emit(Repaired(index, "trailing_comma", base + pos))
+                    pending, comma = pending[:-1], False
+                state = _NEXT
+                continue
+            state = _COLON
+            if c == '"':
+                # A plain key is short: it waits in the buffer until it is whole.
+                end = buf.find('"', pos + 1)
+                while end < 0 and len(buf) - pos < _SHORT:
+                    seen = len(buf) - pos
+                    try:
+                        chunk = yield
+                    except Ended:
+                        break
+                    base += pos
+                    buf, pos = buf[pos:] + chunk, 0
+                    end = buf.find('"', seen)
+                if end > 0:
+                    key = buf[pos + 1 : end]
+                    if "\\" not in key and key.isprintable():
+                        pos = end + 1
+                        pending += f'"{key}":'
+                        continue
+            reader.buf, reader.pos, reader.base = buf, pos, base
+            key = yield from read_key(reader, index, c)
+            buf, pos, base = reader.buf, reader.pos, reader.base
+            pending += key_text(key)
+            continue
+        elif state == _COLON:
+            if c != ":" and not (mending and c == "="):
+                raise Malformed(base + pos, "unexpected_text", f"{c!r} where a colon is due")
+            pos += 1
+            if mending:
+                if len(stack) == 1:
+                    named = sink.parameter(key, base + pos)
+                    if named is not key:
+                        key = named
+                        pending = ("," if container else "{") + key_text(key)
+                if key in container:
+                    emit(Repaired(index, "duplicate_key", base + pos))
+            comma = False
+            state = _VALUE
+            continue
+        elif c == '"':
+            pos += 1
+            end = buf.find('"', pos)
+            text = buf[pos:end]
+            if end >= 0 and "\\" not in text and text.isprintable():
+                pos = end + 1
+                value = text
+                pending += f'"{text}"'
+                told(pending)
+                if partial:
+                    emit(ArgumentsDelta(index, pending))
+                    if text:
+                        emit(StringPart(index, (*path, key) if container is not None else path, text))
+                pending = ""
+            else:
+                here = (*path, key) if path or container is not None else ()
+                raw: list[str] = []
+                pending += '"'
+                told(pending)
+                if partial:
+                    emit(ArgumentsDelta(index, pending))
+                pending = ""
+                sink.open_string = (key, raw)
+                reader.buf, reader.pos, reader.base = buf, pos, base
+                text = yield from string(reader, index, here, raw)
+                buf, pos, base = reader.buf, reader.pos, reader.base
+                sink.open_string = None
+                told(text + '"')
+                if partial:
+                    emit(ArgumentsDelta(index, '"'))
+                value = string_value(text)
+        elif (c == "{" or c == "[") and len(stack) < depth:
+            if len(stack) >= depth_limit:
+                raise Malformed(base + pos, "too_deep", f"more than {depth_limit} containers deep")
+            stack.append((container, key, is_object, path))
+            if container is not None and len(stack) > 1:
+                path = (*path, key)
+            is_object = c == "{"
+            container = {} if is_object else []
+            if len(stack) == 1:
+                sink.root = container
+            key = None if is_object else 0
+            pos += 1
+            pending += c
+            comma = False
+            state = _KEY if is_object else _VALUE
+            continue
+        elif c == "]" and stack and not is_object and not (container and not comma) and (not comma or mending):
+            if comma:
+                emit(Repaired(index, "trailing_comma", base + pos))
+                pending, comma = pending[:-1], False
+            state = _NEXT
+            continue
+        elif c in ",:]}" or not (mending or c in "{[" or c in _SCALAR_STARTS):
+            raise Malformed(base + pos, "unexpected_text", f"{c!r} where a value is due")
+        else:
+            reader.buf, reader.pos, reader.base = buf, pos, base
+            if c == "{" or c == "[":
+                value, text = yield from captured(reader, index, len(stack))
+            elif c == "'":
+                value = yield from word(reader, index, c)
+                text = key_text(value)[:-1]
+            else:
+                value, text = yield from scalar(reader, index)
+            buf, pos, base = reader.buf, reader.pos, reader.base
+            pending += text
+            told(pending)
+            if partial:
+                emit(ArgumentsDelta(index, pending))
+            pending = ""
+
+        # A value is complete.
+        if container is None:
+            reader.buf, reader.pos, reader.base = buf, pos, base
+            return value
+        emit(ArgumentClosed(index, (*path, key) if path else (key,), value))
+        if is_object:
+            container[key] = value
+        else:
+            container.append(value)
+            key += 1
+        comma = False
+        state = _NEXT
+
+
+class _Document:
+    """A JSON document that stands alone."""
+
+    def __init__(self) -> None:
+        self.index = 0
+        self.json: list[str] = []
+        self.root: Any = None
+        self.open_string: tuple[Any, list[str]] | None = None
+
+    def parameter(self, key: str, position: int) -> str:
+        return key
+
+
+class PushJson(Stream):
+    """One JSON document, pushed in chunks of any cut; facts come back with `call` 0.
+
+    Values down to `depth` containers deep are reported when they close, the document itself last, with the empty path.
+    After a `ParseError` the rest of the text is ignored.
+    """
+
+    def __init__(
+        self,
+        *,
+        mode: Literal["strict", "repair"] = "strict",
+        depth: int = 1,
+        limits: Limits | None = None,
+        partial: bool = True,
+    ) -> None:
+        super().__init__(limits=limits or Limits(), repair=mode == "repair", partial=partial)
+        self._depth = depth
+        self._start(self._grammar)
+
+    def _grammar(self, reader: Reader) -> Steps:
+        closed = False
+        try:
+            yield from reader.space()
+            value = yield from read_value(reader, _Document(), self._depth)
+            closed = True
+            reader.emit(ArgumentClosed(0, (), value))
+            extra = yield from reader.space()
+            reader.emit(ParseError(reader.position, "unexpected_text", f"{extra!r} behind the end"))
+        except Malformed as error:
+            reader.emit(ParseError(error.position, error.code, error.message))
+        except Ended as ended:
+            if not closed:
+                reader.emit(ParseError(reader.position, "cut_off", f"the text ends early ({ended.reason})"))

@@ -1,0 +1,179 @@
+"""The text as it comes in, and the small steps by which a grammar walks over it.
+
+A grammar is a generator: it reads what is there, and yields when it needs more. Whoever drives it sends the next
+chunk, or throws `Ended` when there will be none. Every step looks at a character once, apart from a few that are held
+back because they may still become a marker, so the whole is linear in the text.
+
+Facts go to `emit`, in order. A grammar raises `Malformed` where the text cannot be what its format allows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator
+from typing import Any, TypeAlias
+
+from workers.toolcalls.facts import Fact, Limits, Path, Repaired
+
+Steps: TypeAlias = Generator[None, str, Any]
+
+_SPACE = re.compile(r"[ \t\n\r]*").match
+# Reasons for which a model stops by itself. Anything else cut it off.
+NATURAL_ENDS = frozenset({"stop", "tool_calls", "function_call", "end_turn", "stop_sequence", "tool_use", "eos"})
+
+
+class Ended(Exception):
+    """There is no more text. `natural` says whether the model stopped by itself."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.natural = reason in NATURAL_ENDS
+
+
+class Malformed(Exception):
+    """The text at `position` breaks the format. `code` is stable, `message` is for people."""
+
+    def __init__(self, position: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.position = position
+        self.code = code
+        self.message = message
+
+
+class Reader:
+    """`buf[pos:]` is what has come and was not consumed; `base` is the position of `buf[0]` in the whole text.
+
+    `quiet` is the fast way through long values: while it holds a character, a chunk without that character cannot end
+    what is being read, so the driver only puts it into `waiting`. Where `live` is set (call, path), the waiting text
+    is plain string content and has been told already as partial facts.
+    """
+
+    __slots__ = (
+        "base",
+        "buf",
+        "emit",
+        "limits",
+        "live",
+        "mended",
+        "partial",
+        "pos",
+        "quiet",
+        "repair",
+        "tape",
+        "waiting",
+    )
+
+    def __init__(self, emit: Callable[[Fact], None], *, limits: Limits, repair: bool, partial: bool = True) -> None:
+        self.emit = emit
+        self.limits = limits
+        self.repair = repair
+        self.partial = partial
+        self.buf = ""
+        self.pos = 0
+        self.base = 0
+        self.quiet: str | None = None
+        self.waiting: list[str] = []
+        self.live: tuple[int, Path] | None = None
+        self.tape: list[str] | None = None
+        self.mended = False
+
+    def mends_end(self, ended: Ended, call: int | None, *, quietly: bool = False) -> bool:
+        """Whether the end of the text may stand for what is missing; if so it is told, unless `quietly`."""
+        if not (self.repair and ended.natural):
+            return False
+        if not (quietly or self.mended):
+            self.mended = True
+            self.emit(Repaired(call, "missing_close", self.position))
+        return True
+
+    @property
+    def position(self) -> int:
+        """Where the next unread character stands in the whole text."""
+        return self.base + self.pos
+
+    def more(self) -> Steps:
+        """Waits for one more chunk; what was read is dropped. Raises Ended when there is none."""
+        chunk = yield
+        pos = self.pos
+        if pos:
+            self.base += pos
+            self.buf = self.buf[pos:] + chunk
+            self.pos = 0
+        else:
+            self.buf += chunk
+        if self.tape is not None:
+            self.tape.append(chunk)
+
+    def record(self) -> None:
+        """Keeps all text from here on, so that it can be given back as it was."""
+        self.tape = [self.buf[self.pos :]]
+
+    def recorded(self) -> str:
+        """All text since `record`, which ends here and is taken as read."""
+        assert self.tape is not None
+        text = "".join(self.tape)
+        self.tape = None
+        self.base += len(self.buf)
+        self.buf = ""
+        self.pos = 0
+        return text
+
+    def forget(self) -> None:
+        """Stops recording."""
+        self.tape = None
+
+    def space(self) -> Steps:
+        """Skips whitespace and waits for the character after it, which is returned unread."""
+        while True:
+            match = _SPACE(self.buf, self.pos)
+            assert match is not None
+            self.pos = match.end()
+            if self.pos < len(self.buf):
+                return self.buf[self.pos]
+            yield from self.more()
+
+    def literal(self, *options: str) -> Steps:
+        """Reads one of the options if it stands here and returns it, else None. Waits only while one is still possible.
+
+        Where one option begins another, the longer must come first and the shorter is taken only when the longer fails.
+        """
+        while True:
+            rest = len(self.buf) - self.pos
+            waits = False
+            for option in options:
+                if self.buf.startswith(option, self.pos):
+                    if not waits:
+                        self.pos += len(option)
+                        return option
+                elif rest < len(option) and option.startswith(self.buf[self.pos :]):
+                    waits = True
+            if not waits:
+                return None
+            yield from self.more()
+
+    def expect(self, *options: str) -> Steps:
+        """As `literal`, but raises Malformed where none of the options stands here."""
+        found = yield from self.literal(*options)
+        if found is None:
+            raise Malformed(self.position, "unexpected_text", f"expected {' or '.join(map(repr, options))}")
+        return found
+
+    def name(self, stop: re.Pattern[str]) -> Steps:
+        """The short text before the first match of `stop` (one character), which stays unread. Bounded by
+        `name_size`.
+        """
+        start = self.position
+        parts: list[str] = []
+        size = 0
+        while True:
+            match = stop.search(self.buf, self.pos)
+            end = len(self.buf) if match is None else match.start()
+            parts.append(self.buf[self.pos : end])
+            size += end - self.pos
+            self.pos = end
+            if size > self.limits.name_size:
+                raise Malformed(start, "name_too_long", f"a name of more than {self.limits.name_size} characters")
+            if match is not None:
+                return "".join(parts)
+            yield from self.more()

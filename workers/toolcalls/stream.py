@@ -1,0 +1,100 @@
+"""Drives one grammar: chunks in, facts out."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Sequence
+
+from workers.toolcalls.facts import ArgumentsDelta, Fact, Limits, StringPart
+from workers.toolcalls.reader import Ended, Reader, Steps
+
+# Chunks put aside unread before the grammar looks at their size; bounds what a value beyond its limit can hold.
+WAITING_MAX = 4096
+# A grammar closes at least one open thing each time it hears of the end.
+_ENDS_MAX = 100_000
+
+
+class Stream:
+    """A reader, the grammar that walks it, and the facts it has told since they were last taken.
+
+    `feed` is the one function that runs for every token, so it is written flat.
+    """
+
+    def __init__(self, *, limits: Limits, repair: bool, partial: bool) -> None:
+        self._out: list[Fact] = []
+        self._reader = Reader(self._out.append, limits=limits, repair=repair, partial=partial)
+        self._waiting = self._reader.waiting
+        self._decoder: codecs.IncrementalDecoder | None = None
+        self._done = False
+
+    def _start(self, grammar: Callable[[Reader], Steps]) -> None:
+        """Brings the grammar to its first wait."""
+        self._steps = grammar(self._reader)
+        next(self._steps)
+        self._send = self._steps.send
+
+    def feed(self, chunk: str | bytes, token_ids: Sequence[int] = ()) -> list[Fact]:
+        """The facts that the chunk completes.
+
+        Bytes are UTF-8 and may be cut anywhere; broken ones become U+FFFD. `token_ids` are the chunk's tokens, if
+        known: a special token that the text leaves out is put back before the text if it comes before any other token
+        of the chunk, else behind it.
+        """
+        if token_ids or isinstance(chunk, bytes):
+            chunk = self._as_text(chunk, token_ids)
+        reader = self._reader
+        quiet = reader.quiet
+        if quiet is not None and quiet not in chunk:
+            waiting = self._waiting
+            if len(waiting) < WAITING_MAX:
+                live = reader.live
+                if live is None:
+                    waiting.append(chunk)
+                    return []
+                if chunk.isprintable() and "\\" not in chunk and chunk:
+                    waiting.append(chunk)
+                    return [ArgumentsDelta(live[0], chunk), StringPart(live[0], live[1], chunk)]
+        if not chunk or self._done:
+            return []
+        try:
+            self._send(chunk)
+        except StopIteration:
+            self._done = True
+            reader.quiet = None
+        out = self._out
+        if out:
+            facts = out[:]
+            out.clear()
+            return facts
+        return []
+
+    def finish(self, reason: str = "stop") -> list[Fact]:
+        """The facts that the end of the text completes. `reason` is the model's finish reason.
+
+        Only where the model stopped by itself may repair mode close what is open; after any other reason (`length`,
+        `abort`, …) open calls are void and their open values are never told. A second finish changes nothing.
+        """
+        facts: list[Fact] = []
+        if self._decoder is not None:
+            rest = self._decoder.decode(b"", True)
+            self._decoder = None
+            if rest:
+                facts += self.feed(rest)
+        for _ in range(_ENDS_MAX):
+            if self._done:
+                break
+            try:
+                self._steps.throw(Ended(reason))
+            except (StopIteration, Ended):
+                self._done = True
+        self._reader.quiet = None
+        facts += self._out
+        self._out.clear()
+        return facts
+
+    def _as_text(self, chunk: str | bytes, token_ids: Sequence[int]) -> str:
+        if isinstance(chunk, bytes):
+            if self._decoder is None:
+                self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+            chunk = self._decoder.decode(chunk)
+        return chunk
