@@ -76,6 +76,14 @@ class PromptRegistered(Event, frozen=True, kw_only=True):
     at_ms: int
 
 
+@event("topic.epoch", "prompts")
+class TopicEpoch(Event, frozen=True, kw_only=True):
+    """A proposal for the random 32-bit value that marks this log; of several, the first on the topic counts."""
+
+    topic: str
+    epoch: int
+
+
 @event("worker.alive", "workers")
 class WorkerAlive(Event, frozen=True, kw_only=True):
     """Sent every 500 ms. running: work items in progress; capacity: how many side by side; partitions: of its stage's
