@@ -18,6 +18,7 @@ class SkillManifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     all required ones. effect: "pure" (fires early, may be voided and refired), "reversible" (fires early, compensated
     by `compensate` when voided), "irreversible" (waits for its call to close, the plan to be committed, and approval
     when `approval`). url: where to POST the arguments as JSON ("" with `bus` true: over the topic `calls`).
+    returns: a JSON Schema that every result fits, {} when the owner promises nothing; another result is an error.
     hosts: the only `host:port`s a request may reach. cost: relative price of a needless firing, 0 is free.
     idempotent_key: the skill enforces the Idempotency-Key header. result_bytes: larger results are cut.
     examples: questions this skill helps with, embedded for discovery.
@@ -43,6 +44,7 @@ class SkillManifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     concurrency: int = 64
     tenants: tuple[str, ...] = ()
     examples: tuple[str, ...] = ()
+    returns: dict[str, Any] = msgspec.field(default_factory=dict)
 
     @property
     def id(self) -> str:

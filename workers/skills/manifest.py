@@ -28,11 +28,11 @@ from streams.events.registering import SkillManifest
 from workers.skills.parameters import fire_on, properties, required
 from workers.skills.plan_schema import argument_schema, plan_schema
 from workers.skills.references import find
-from workers.skills.schema_check import Check, compile_check
+from workers.skills.schema_check import Check, Verdict, compile_check
 
 __all__ = [
-    "EFFECTS", "Problem", "argument_schema", "fire_on", "plan_schema", "problems", "validate", "validate_argument",
-    "validate_arguments",
+    "EFFECTS", "Problem", "argument_schema", "fire_on", "plan_schema", "problems", "refused_result", "validate",
+    "validate_argument", "validate_arguments",
 ]  # fmt: skip
 
 EFFECTS: Final = ("pure", "reversible", "irreversible")
@@ -60,6 +60,7 @@ class _Compiled(msgspec.Struct, frozen=True):
     manifest: SkillManifest  # held, so that its identity is not reused while it is a key
     checks: dict[str, Check]
     required: tuple[str, ...]
+    returns: Check
 
 
 _compiled: dict[int, _Compiled] = {}
@@ -89,7 +90,7 @@ def problems(manifest: SkillManifest) -> list[Problem]:
     found += _effect_problems(manifest)
     found += _place_problems(manifest)
     schema_problems = _schema_problems(manifest.parameters)
-    return found + (schema_problems or _fire_problems(manifest))
+    return found + _returns_problems(manifest.returns) + (schema_problems or _fire_problems(manifest))
 
 
 def validate(manifest: SkillManifest) -> None:
@@ -133,6 +134,11 @@ def validate_arguments(manifest: SkillManifest, arguments: Mapping[str, Any], co
                 )
 
 
+def refused_result(manifest: SkillManifest, result: Any) -> Verdict | None:
+    """Why a result is not what the manifest's `returns` promises, None when it is."""
+    return _compile(manifest).returns(result)
+
+
 def _compile(manifest: SkillManifest) -> _Compiled:
     entry = _compiled.get(id(manifest))
     if entry is not None:
@@ -141,7 +147,9 @@ def _compile(manifest: SkillManifest) -> _Compiled:
         _compiled.pop(next(iter(_compiled)))
     definitions = manifest.parameters.get("$defs")
     checks = {name: compile_check(schema, definitions) for name, schema in properties(manifest).items()}
-    entry = _compiled[id(manifest)] = _Compiled(manifest, checks, required(manifest))
+    entry = _compiled[id(manifest)] = _Compiled(
+        manifest, checks, required(manifest), compile_check(manifest.returns)
+    )  # fmt: skip
     return entry
 
 
@@ -217,12 +225,9 @@ def _schema_problems(parameters: Mapping[str, Any]) -> list[Problem]:
         return [Problem("parameters.type", "object")]
     if len(msgspec.json.encode(parameters)) > MAX_SCHEMA_BYTES:
         return [Problem("parameters", f"at most {MAX_SCHEMA_BYTES} bytes of JSON")]
-    try:
-        jsonschema.Draft202012Validator.check_schema(dict(parameters))
-    except jsonschema.SchemaError as error:
-        place = ".".join(["parameters", *map(str, error.absolute_path)])
-        return [Problem(place, f"valid JSON Schema, draft 2020-12 (keyword {error.validator})")]
-    found = []
+    found = _invalid_schema(parameters, "parameters")
+    if found:
+        return found
     declared = parameters.get("properties", {})
     if len(declared) > MAX_PARAMETERS:
         found.append(Problem("parameters.properties", f"at most {MAX_PARAMETERS} parameters"))
@@ -239,6 +244,22 @@ def _schema_problems(parameters: Mapping[str, Any]) -> list[Problem]:
     for keyword in sorted(parameters.keys() & {"anyOf", "oneOf", "allOf", "not", "if", "patternProperties", "$ref"}):
         found.append(Problem(f"parameters.{keyword}", "absent: each parameter is judged on its own"))
     return found + _reference_problems(parameters, parameters.get("$defs", {}))
+
+
+def _returns_problems(returns: Mapping[str, Any]) -> list[Problem]:
+    if len(msgspec.json.encode(returns)) > MAX_SCHEMA_BYTES:
+        return [Problem("returns", f"at most {MAX_SCHEMA_BYTES} bytes of JSON")]
+    invalid = _invalid_schema(returns, "returns")
+    return invalid or _reference_problems(returns, returns.get("$defs", {}), "returns")
+
+
+def _invalid_schema(schema: Mapping[str, Any], name: str) -> list[Problem]:
+    try:
+        jsonschema.Draft202012Validator.check_schema(dict(schema))
+    except jsonschema.SchemaError as error:
+        place = ".".join([name, *map(str, error.absolute_path)])
+        return [Problem(place, f"valid JSON Schema, draft 2020-12 (keyword {error.validator})")]
+    return []
 
 
 def _reference_problems(node: Any, definitions: Mapping[str, Any], place: str = "parameters") -> list[Problem]:
