@@ -37,6 +37,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     engine: `vllm` in the generation worker, `openai` for any server that speaks that protocol, `scripted` for recorded
         answers. model: the name at `url`, or a folder of weights for vLLM; None is the small model that ships.
     key_variable: name of the environment variable that holds the API key, so that no key stands in a file.
+    dialect: how the model writes calls (workers/toolcalls/dialects); `structured`: its plans are forced to a JSON
+        schema of the discovered skills, so that `json_list` is what it writes whatever it was trained on.
     context_tokens, max_output_tokens: None leaves the limit to the engine.
     requests_at_once: how many of its generations one worker runs side by side.
     *_usd_per_million_tokens: what a token costs; 0 for one's own machine.
@@ -46,6 +48,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     model: str | None = None
     url: str | None = None
     key_variable: str | None = None
+    dialect: str = "json_list"
+    structured: bool = True
     context_tokens: int | None = None
     max_output_tokens: int | None = None
     requests_at_once: int = 256

@@ -1,0 +1,245 @@
+"""What comes in on `turns`: submits open turns, the rest reaches turns that run.
+
+Rules: one turn of a conversation runs at a time, the others wait in the order they came (`on_busy` says otherwise);
+a submit that is known is dropped; a submit is done (its offset may be committed) once its `turn.accepted` is
+acknowledged; a cancel, a steer and an approval never wait behind the turn they are about. Whoever may not touch a
+conversation is refused here too, whatever the gateway thought.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from memory.store import Store
+from streams import ids
+from streams.bus import Bus
+from streams.codec import Record, decode
+from streams.dead_letters import dead_letter
+from streams.errors import HeadstartError, InvalidInput, NotPermitted
+from streams.events import Event, InputItem
+from streams.events.conversation import ConversationDeleted, ConversationOpened, ConversationRenamed, FactPublished
+from streams.events.intake import ConversationEdit, FactPublish, TurnCancel, TurnSteer, TurnSubmit
+from streams.events.turn import TurnAccepted, TurnFailed
+from streams.fence import NOTE
+from streams.topology import EVENTS
+from workers.planning.commands import Cancelled
+from workers.planning.holding import HeldPartition
+from workers.planning.live import LiveTurn
+from workers.planning.machine import Setup, TurnMachine
+from workers.planning.outbox import Outbox
+from workers.planning.partition import Tail
+
+log = logging.getLogger("headstart.turns")
+DEADLINE_MS: Final = 120_000  # of a turn whose submitter named none
+QUEUED_PER_CONVERSATION: Final = 16
+MakeLive = Callable[[TurnAccepted, int], LiveTurn]
+
+
+class Intake:
+    """The command side of one owner. make_live: a turn's shell, for an accepted turn and an epoch of stage "turn"."""
+
+    def __init__(
+        self, bus: Bus, store: Store, setup: Setup, outbox: Outbox, make_live: MakeLive, *, writer: str,
+        clock_ms: Callable[[], float], draw: Callable[[int], bytes],
+    ) -> None:  # fmt: skip
+        self._bus, self._store, self._setup, self._outbox = bus, store, setup, outbox
+        self._make_live, self._writer, self._clock_ms, self._draw = make_live, writer, clock_ms, draw
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def take(self, partition: HeldPartition, record: Record) -> None:
+        try:
+            event = decode(record)
+            if isinstance(event, TurnSubmit):
+                self._submit(partition, event, record.offset)
+                return
+            self._other(partition, event, record)
+        except HeadstartError as error:
+            await dead_letter(self._bus, record, error, "turns")
+        partition.commands.finish(record.offset)
+
+    def _other(self, partition: HeldPartition, event: Event, record: Record) -> None:
+        if isinstance(event, TurnCancel):
+            self._cancel(partition, event.turn, event.tenant, event.user, Cancelled(event.reason))
+        elif isinstance(event, TurnSteer):
+            self._steer(partition, event)
+        elif isinstance(event, ConversationEdit):
+            self._check(partition, event.conversation, event.tenant, event.user)
+            at_ms = int(self._clock_ms())
+            fact: Event = ConversationRenamed(conversation=event.conversation, title=event.title, at_ms=at_ms)
+            if event.delete:
+                fact = ConversationDeleted(conversation=event.conversation, at_ms=at_ms)
+            self._note(event.conversation, fact, record.event_id)
+        elif isinstance(event, FactPublish):
+            self._check(partition, event.conversation, event.tenant, event.user)
+            fact = FactPublished(
+                conversation=event.conversation, tenant=event.tenant, user=event.user, kind=event.kind,
+                text=event.text, service=record.source, at_ms=event.at_ms, data=event.data,
+            )  # fmt: skip
+            self._note(event.conversation, fact, record.event_id)
+        else:
+            raise InvalidInput(f"{record.type} is not a command for turns", code="unexpected_event")
+
+    def _check(self, partition: HeldPartition, conversation: str, tenant: str, user: str) -> None:
+        tail = partition.view.tails.get(conversation)
+        if tail is not None and tail.tenant and (tail.tenant, tail.user) != (tenant, user):
+            raise NotPermitted("the conversation belongs to somebody else", code="not_permitted")
+
+    def _note(self, conversation: str, fact: Event, event_id: str) -> None:
+        """A fact outside of any turn's order: identified by the command it came from, so a repeat is dropped."""
+        number = int.from_bytes(hashlib.sha256(event_id.encode()).digest()[:6], "big")
+        identity = f"{conversation}/{NOTE}/0/{number}"
+        partition = ids.partition_of(conversation)
+        self._outbox.put(
+            lambda: self._bus.post(EVENTS.name, partition, conversation, fact, identity, self._writer)
+        )  # fmt: skip
+
+    def _cancel(self, partition: HeldPartition, turn: str, tenant: str, user: str, item: Cancelled) -> None:
+        live = partition.lives.get(turn) or partition.adopting.get(turn)
+        if live is not None:
+            if (live.accepted.tenant, live.accepted.user) != (tenant, user):
+                raise NotPermitted("the turn belongs to somebody else", code="not_permitted")
+            live.deliver(item)
+        elif any(submit.turn == turn for queue in partition.inbox.values() for submit, _ in queue):
+            partition.cancelled[turn] = item.reason
+
+    def _steer(self, partition: HeldPartition, event: TurnSteer) -> None:
+        live = partition.lives.get(event.turn)
+        if live is None:
+            return
+        steered = live.accepted
+        self._cancel(partition, event.turn, event.tenant, event.user, Cancelled("steered", event.successor))
+        submit = TurnSubmit(
+            turn=event.successor, conversation=steered.conversation, tenant=steered.tenant, user=steered.user,
+            input=event.input, at_ms=event.at_ms, previous_turn=steered.turn, options=steered.options,
+            origin=steered.origin,
+        )  # fmt: skip
+        partition.inbox.setdefault(steered.conversation, deque()).appendleft((submit, -1))
+
+    def _submit(self, partition: HeldPartition, submit: TurnSubmit, offset: int) -> None:
+        queue = partition.inbox.setdefault(submit.conversation, deque())
+        if partition.view.knows(submit.turn) or any(queued.turn == submit.turn for queued, _ in queue):
+            partition.commands.finish(offset)
+            return
+        tail = partition.view.tail(submit.conversation)
+        if tail.running or queue:
+            if submit.options.on_busy == "reject" or len(queue) >= QUEUED_PER_CONVERSATION:
+                self._refuse(partition, submit, offset)
+                return
+            if submit.options.on_busy in ("interrupt", "steer") and (live := partition.lives.get(tail.running)):
+                steered = submit.turn if submit.options.on_busy == "steer" else ""
+                self._cancel(
+                    partition, live.accepted.turn, submit.tenant, submit.user, Cancelled("interrupted", steered)
+                )  # fmt: skip
+        queue.append((submit, offset))
+        self.open_next(partition, submit.conversation)
+
+    def open_next(self, partition: HeldPartition, conversation: str) -> None:
+        """Opens the conversation's next turn, if none runs."""
+        queue = partition.inbox.get(conversation)
+        tail = partition.view.tail(conversation)
+        if not queue or tail.running:
+            return
+        submit, offset = queue.popleft()
+        if not queue:
+            del partition.inbox[conversation]
+        tail.running = submit.turn
+        if tail.last_offset < 0 and not submit.opens:
+            self._spawn(self._look_up(partition, tail, submit, offset))
+        else:
+            self._open(partition, tail, submit, offset)
+
+    async def _look_up(self, partition: HeldPartition, tail: Tail, submit: TurnSubmit, offset: int) -> None:
+        """The conversation was not seen since this worker has the partition: ask Postgres about it."""
+        row = await self._store.conversation(submit.conversation)
+        if row is not None:
+            tail.tenant, tail.user = row.tenant, row.user
+            messages = (await self._store.history(submit.conversation, 1)).messages
+            last = await self._store.turn(messages[-1].turn) if messages else None
+            if last is not None:
+                tail.last_turn, tail.last_offset = last.turn, last.offset
+        if submit.event_id and await self._store.turn(submit.turn) is not None:
+            tail.running = ""  # sent again long after it was done
+            partition.commands.finish(offset)
+            self.open_next(partition, submit.conversation)
+            return
+        self._open(partition, tail, submit, offset)
+
+    def _open(self, partition: HeldPartition, tail: Tail, submit: TurnSubmit, offset: int) -> None:
+        opens = not tail.tenant
+        accepted = self._accept(submit, tail)
+        live = self._make_live(accepted, 1)
+        partition.view.owned.add(submit.turn)
+        partition.lives[submit.turn] = live
+        acknowledged = live.publish_acknowledged(accepted)
+        if not opens and (tail.tenant, tail.user) != (submit.tenant, submit.user):
+            live.publish(
+                TurnFailed(
+                    code="not_permitted", message="the conversation belongs to somebody else", fault="caller",
+                    at_ms=accepted.at_ms,
+                )
+            )  # fmt: skip
+            partition.lives.pop(live.accepted.turn, None)
+            partition.commands.finish(offset)
+            return
+        opened = ConversationOpened(
+            conversation=submit.conversation, tenant=submit.tenant, user=submit.user, at_ms=accepted.at_ms,
+            parent=submit.parent, parent_turn=submit.parent_turn, title=_title(submit.input),
+        )  # fmt: skip
+        self._spawn(self._begin(partition, live, acknowledged, opened if opens else None, offset))
+
+    async def _begin(
+        self, partition: HeldPartition, live: LiveTurn, acknowledged: asyncio.Future[int],
+        opened: ConversationOpened | None, offset: int,
+    ) -> None:  # fmt: skip
+        """Once `turn.accepted` is in the log the command may be forgotten: recovery comes from there."""
+        try:
+            accepted_at = await acknowledged
+        except HeadstartError as error:
+            log.error("a turn could not be accepted, its submit stays uncommitted: %s", error)
+            live.abandon()
+            partition.lives.pop(live.accepted.turn, None)
+            return
+        if offset >= 0:
+            partition.commands.finish(offset)
+        machine = TurnMachine(live.accepted, accepted_at, self._setup)
+        live.begin(machine, machine.begin(opened, self._clock_ms()))
+        if reason := partition.cancelled.pop(live.accepted.turn, None):
+            live.deliver(Cancelled(reason))
+
+    def _accept(self, submit: TurnSubmit, tail: Tail) -> TurnAccepted:
+        now_ms = int(self._clock_ms())
+        deadline_ms = submit.options.deadline_ms or DEADLINE_MS
+        return TurnAccepted(
+            turn=submit.turn, conversation=submit.conversation, tenant=submit.tenant, user=submit.user,
+            input=submit.input, at_ms=now_ms, deadline_at_ms=now_ms + deadline_ms, previous_offset=tail.last_offset,
+            previous_turn=tail.last_turn, bucket=int.from_bytes(self._draw(4), "big") % 10_000,
+            event_id=submit.event_id, origin=submit.origin, options=submit.options,
+            steered_from=submit.previous_turn if submit.origin == "steer" else "",
+        )  # fmt: skip
+
+    def _refuse(self, partition: HeldPartition, submit: TurnSubmit, offset: int) -> None:
+        """A turn that may not wait: accepted and failed in one breath, so that it too ends exactly once."""
+        live = self._make_live(self._accept(submit, Tail()), 1)
+        live.publish(live.accepted)
+        live.publish(
+            TurnFailed(
+                code="conversation_busy", message="another turn of this conversation is running", fault="caller",
+                hint="wait for it, or send on_busy: enqueue | interrupt | steer", at_ms=live.accepted.at_ms,
+            )
+        )  # fmt: skip
+        partition.commands.finish(offset)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+def _title(items: tuple[InputItem, ...]) -> str:
+    text = next((item.text for item in items if item.kind == "message" and item.role == "user"), "")
+    return " ".join(text.split())[:80]

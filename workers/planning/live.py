@@ -1,0 +1,176 @@
+"""One turn that this worker carries: its machine, its writers, its timer, the tasks that do its effects."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from streams import ids
+from streams.bus import Bus
+from streams.events import Event
+from streams.events.generating import GenerationAbort, GenerationRequested
+from streams.events.turn import TurnAccepted
+from streams.topology import GENERATIONS
+from streams.writer import StageWriter
+from workers.planning.commands import (
+    AbortCall,
+    AbortGeneration,
+    Command,
+    Compensate,
+    Discover,
+    Ended,
+    Fire,
+    Generate,
+    Input,
+    Look,
+    Publish,
+    WakeAt,
+)
+from workers.planning.commands import Tick as TimerFired
+from workers.planning.effects import Effects
+from workers.planning.machine import TurnMachine
+from workers.planning.outbox import Outbox
+
+Place = Callable[[GenerationRequested], int]
+
+
+class LiveTurn:
+    """Carries out what the machine commands. All methods are synchronous and run on the owner's loop.
+
+    place: chooses the partition of `generations` for a model call. ended: called once, after the terminal fact was
+    handed to the outbox.
+    """
+
+    def __init__(
+        self, accepted: TurnAccepted, epoch: int, *, bus: Bus, outbox: Outbox, effects: Effects, writer: str,
+        place: Place, clock_ms: Callable[[], float], ended: Callable[[LiveTurn], None],
+    ) -> None:  # fmt: skip
+        self.accepted = accepted
+        self.machine: TurnMachine | None = None
+        self.ended = False
+        self._bus, self._outbox, self._effects = bus, outbox, effects
+        self._writer_name, self._place, self._clock_ms, self._on_ended = writer, place, clock_ms, ended
+        self.writer = StageWriter(bus, accepted.conversation, accepted.turn, "turn", epoch, writer)
+        self._waiting: list[Input] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._calls: dict[int, asyncio.Task[None]] = {}
+        self._placed: dict[str, int] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, machine: TurnMachine, commands: list[Command]) -> None:
+        """The machine is there; inputs that came before it are fed now."""
+        self.machine = machine
+        self.carry_out(commands)
+        waiting, self._waiting = self._waiting, []
+        for item in waiting:
+            self.deliver(item)
+
+    def deliver(self, item: Input) -> None:
+        """Feeds the machine and carries out what it says; nothing after the end."""
+        if self.machine is None:
+            self._waiting.append(item)
+        elif not self.ended:
+            self.carry_out(self.machine.receive(item, self._clock_ms()))
+
+    def carry_out(self, commands: list[Command]) -> None:
+        for command in commands:
+            if isinstance(command, Publish):
+                self.publish(command.event)
+            elif isinstance(command, Fire):
+                self._fire(command)
+            elif isinstance(command, Generate):
+                self._generate(command.request)
+            elif isinstance(command, WakeAt):
+                self._wake(command.at_ms)
+            elif isinstance(command, AbortCall):
+                if task := self._calls.pop(command.call, None):
+                    task.cancel()
+            elif isinstance(command, AbortGeneration):
+                self._abort(command)
+            elif isinstance(command, Look):
+                agent = self.machine.agent if self.machine else None
+                turns, tokens = (agent.history_turns, agent.recall_tokens) if agent else (8, 256)
+                _ = self._start(self._effects.look(self.accepted, command, turns, tokens, self.deliver))
+            elif isinstance(command, Discover):
+                _ = self._start(self._effects.discover(self.accepted, command, self.deliver))
+            elif isinstance(command, Compensate):
+                _ = self._start(self._effects.compensate(self.accepted, command))
+            elif isinstance(command, Ended):
+                self._end()
+
+    def publish(self, event: Event) -> None:
+        """Writes a fact of stage "turn" behind the earlier ones."""
+        self._outbox.put(lambda: self.writer.post(event))
+
+    def publish_acknowledged(self, event: Event) -> asyncio.Future[int]:
+        return self._outbox.put_acknowledged(lambda: self.writer.post(event))
+
+    def abandon(self) -> None:
+        """Another worker owns the partition now: stop everything, write nothing more."""
+        self.ended = True
+        self._end_timer()
+        for task in [*self._tasks, *self._calls.values()]:
+            task.cancel()
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _fire(self, command: Fire) -> None:
+        stage = f"call.{command.call}"
+        conversation, turn = self.accepted.conversation, self.accepted.turn
+        writer = StageWriter(self._bus, conversation, turn, stage, command.claim, self._writer_name)
+        task = self._start(self._effects.fire(self.accepted, command, writer, self.deliver))
+        self._calls[command.call] = task
+
+    def _generate(self, request: GenerationRequested) -> None:
+        partition = self._placed[request.step] = self._place(request)
+        event_id = f"{request.turn}/{request.step}/{request.epoch}"
+        self._outbox.put(
+            lambda: self._bus.post(
+                GENERATIONS.name, partition, request.conversation, request, event_id, self._writer_name
+            )
+        )
+
+    def _abort(self, command: AbortGeneration) -> None:
+        turn, conversation = self.accepted.turn, self.accepted.conversation
+        abort = GenerationAbort(
+            conversation=conversation, turn=turn, step=command.step, epoch=command.epoch, at_ms=int(self._clock_ms())
+        )  # fmt: skip
+        partition = self._placed.get(command.step, ids.partition_of(conversation))
+        event_id = f"{turn}/{command.step}/{command.epoch}/abort"
+        self._outbox.put(
+            lambda: self._bus.post(GENERATIONS.name, partition, conversation, abort, event_id, self._writer_name)
+        )
+
+    def _start(self, effect: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(effect)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._broken(error)
+
+    def _broken(self, error: BaseException) -> None:
+        """An effect met a defect of ours: the turn fails by name instead of waiting for its deadline."""
+        asyncio.get_running_loop().call_exception_handler({"message": "a turn's effect failed", "exception": error})
+        if self.machine is not None and not self.ended:
+            code = getattr(error, "code", "internal_error")
+            self.carry_out(self.machine.fail(code, "a step of the turn could not be carried out", self._clock_ms()))
+
+    def _wake(self, at_ms: float) -> None:
+        self._end_timer()
+        delay_s = max(0.0, (at_ms - self._clock_ms()) / 1000)
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self.deliver, TimerFired())
+
+    def _end_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _end(self) -> None:
+        self.ended = True
+        self._end_timer()
+        self._on_ended(self)

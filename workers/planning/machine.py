@@ -1,0 +1,410 @@
+"""A turn as a state machine over events: route, recall, plan, fire, answer, end.
+
+Fed and drained: `receive(input, now_ms)` changes the state and returns commands (commands.py). It reads no clock,
+draws no random number and does no I/O; the same inputs at the same times give the same commands, which is what
+replay rests on.
+
+                   ┌──────────── no skills, out of scope ───────────┐
+    begin ▶ looking ──Routed──▶ recalling ──▶ discovering ──▶ planning ──▶ answering ──▶ ended
+                                   (Recollected)  (Discovered)   calls fire while it is written
+
+`restore` rebuilds a machine from the facts of a turn that another owner left; `resume` says what to do next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+import msgspec
+
+from streams.events import PromptRef, Usage
+from streams.events.calling import CallFired
+from streams.events.conversation import ConversationOpened
+from streams.events.generating import (
+    GenerationDelta,
+    GenerationFinished,
+    GenerationStarted,
+    Message,
+    ModelAsked,
+    Sampling,
+)
+from streams.events.recalling import Recalled
+from streams.events.registering import SkillManifest
+from streams.events.routing import RouteDecided
+from streams.events.turn import (
+    ModelUse,
+    TurnAccepted,
+    TurnCancelled,
+    TurnCompleted,
+    TurnEnd,
+    TurnFailed,
+    TurnHeartbeat,
+    TurnIncomplete,
+)
+from streams.models import DEFAULT_MODEL, ModelSpec
+from workers.agents.catalog import OUT_OF_SCOPE, Agent, Step
+from workers.planning import savings
+from workers.planning.commands import (
+    AbortGeneration,
+    Called,
+    Cancelled,
+    Command,
+    Discover,
+    Discovered,
+    Ended,
+    Generate,
+    Generated,
+    Input,
+    Look,
+    Publish,
+    Recollected,
+    Routed,
+    Tick,
+    WakeAt,
+)
+from workers.planning.firing import Decision, FiringCore
+from workers.planning.model_calls import Stage, answer_sampling, plan_sampling, request_for
+from workers.planning.rendering import answer_values, plan_values
+from workers.routing import asking
+from workers.skills.manifest import plan_schema
+
+LEASE_MS: Final = 2_000  # a started stage silent for longer than this is re-issued (DELIVERY: default 2 s)
+RETRY_EPOCHS: Final = 4  # how often one stage is re-issued before the turn gives up
+Phase = Literal["looking", "routing", "recalling", "discovering", "planning", "calling", "answering", "ended"]
+
+
+class Setup(msgspec.Struct, frozen=True, kw_only=True):
+    """What all turns of a worker share. default_model: for steps that name none. router_model: "" when the router
+    may not ask a model."""
+
+    agents: Mapping[str, Agent]
+    models: Mapping[str, ModelSpec]
+    default_model: str = DEFAULT_MODEL
+    router_model: str = ""
+
+
+class TurnMachine:
+    """One turn. Created from its `turn.accepted`; everything else arrives by `receive`."""
+
+    def __init__(self, accepted: TurnAccepted, offset: int, setup: Setup) -> None:
+        self.accepted = accepted
+        self.offset = offset
+        self.setup = setup
+        self.phase: Phase = "looking"
+        self.agent: Agent = setup.agents[OUT_OF_SCOPE]
+        self.recalled: Recalled | None = None
+        self.manifests: dict[str, SkillManifest] = {}
+        self.firing: FiringCore | None = None
+        self.uses: list[ModelUse] = []
+        self.end: TurnEnd | None = None
+        self.stage: Stage | None = None
+        self._route: Routed | None = None
+        self.decided = False
+        self._plan_first_at_ms = self._plan_end_at_ms = -1.0
+        self._began_at_ms = float(accepted.at_ms)
+
+    @property
+    def turn(self) -> str:
+        return self.accepted.turn
+
+    @property
+    def question(self) -> str:
+        """The text of the turn's own input."""
+        return "\n".join(item.text for item in self.accepted.input if item.kind == "message" and item.role == "user")
+
+    # -- in and out ------------------------------------------------------------------------------------------------
+
+    def begin(self, opened: ConversationOpened | None, now_ms: float) -> list[Command]:
+        """The first commands of a turn that was just accepted (its `turn.accepted` is the caller's to write)."""
+        commands: list[Command] = [Publish(opened)] if opened else []
+        return [*commands, *self.look(), WakeAt(self.accepted.deadline_at_ms)]
+
+    def receive(self, item: Input, now_ms: float) -> list[Command]:
+        """Feeds one input. After the turn has ended only outcomes of calls are taken, and nothing is commanded."""
+        if self.phase == "ended":
+            return []
+        if isinstance(item, Generated):
+            return self._generated(item, now_ms)
+        if isinstance(item, Called):
+            return self._called(item, now_ms)
+        if isinstance(item, Routed):
+            return self._routed(item, now_ms)
+        if isinstance(item, Recollected):
+            return self._recollected(item.recalled, now_ms)
+        if isinstance(item, Discovered):
+            return self._discovered(item, now_ms)
+        if isinstance(item, Cancelled):
+            return self._cancelled(item, now_ms)
+        return self._tick(now_ms)
+
+    # -- route and recall ------------------------------------------------------------------------------------------
+
+    def look(self) -> list[Command]:
+        wanted = self.accepted.options.agent
+        return [Look(self.question, wanted if wanted in self.setup.agents else "")]
+
+    def _routed(self, item: Routed, now_ms: float) -> list[Command]:
+        self._route = item
+        if item.verdict == "unsure" and self.setup.router_model and len(self.setup.agents) > 2:
+            self.phase = "routing"
+            messages, sampling = asking.question(self.question, self._targets())
+            return self._ask("route", asking.PROMPT_REF, self.setup.router_model, messages, sampling, now_ms)
+        agent = "" if item.verdict == "out_of_scope" else item.agent
+        return self._decide(agent, "embedding", now_ms)
+
+    def _targets(self) -> list[Agent]:
+        return [agent for name, agent in self.setup.agents.items() if name != OUT_OF_SCOPE]
+
+    def _decide(self, agent: str, by: str, now_ms: float, reason: str = "") -> list[Command]:
+        scores = tuple(self._route.scores) if self._route else ()
+        took_ms = self._route.took_ms if self._route else 0.0
+        decided = RouteDecided(
+            agent=agent, by=by, at_ms=int(now_ms), scores=scores, took_ms=took_ms, reason=reason
+        )  # fmt: skip
+        self.take_route(decided)
+        return [Publish(decided), *self.after_look(now_ms)]
+
+    def take_route(self, event: RouteDecided) -> None:
+        self.agent = self.setup.agents.get(event.agent, self.setup.agents[OUT_OF_SCOPE])
+        self.decided = True
+        self.phase = "recalling"
+
+    def _recollected(self, recalled: Recalled, now_ms: float) -> list[Command]:
+        if self.recalled is not None:
+            return []
+        self.recalled = recalled
+        commands: list[Command] = [Publish(recalled)]
+        wanted = self.accepted.options.agent
+        if not self.decided and wanted in self.setup.agents:
+            return commands + self._decide(wanted, "client", now_ms)
+        return commands + self.after_look(now_ms)
+
+    def after_look(self, now_ms: float) -> list[Command]:
+        """Once both the route and the past are known: discover skills, or answer at once."""
+        if not self.decided or self.recalled is None or self.phase != "recalling":
+            return []
+        outputs = any(item.kind == "function_call_output" for item in self.accepted.input)
+        if self.agent.plan is None or outputs or not (self.agent.skills or self.accepted.options.tools):
+            return self._answer(now_ms)
+        self.phase = "discovering"
+        return [Discover(self.question, self.agent.skills, self.agent.max_skills)]
+
+    # -- plan ------------------------------------------------------------------------------------------------------
+
+    def _discovered(self, item: Discovered, now_ms: float) -> list[Command]:
+        if self.phase != "discovering":
+            return []
+        self.take_skills(item.manifests)
+        if not self.manifests and not self.accepted.options.tools:
+            return [Publish(item.discovered), *self._answer(now_ms)]
+        return [Publish(item.discovered), *self.plan(now_ms)]
+
+    def take_skills(self, manifests: Iterable[SkillManifest]) -> None:
+        self.manifests = {manifest.name: manifest for manifest in manifests}
+        tools = {tool.name: tool.parameters for tool in self.accepted.options.tools}
+        model = self.setup.models[self._model(self.agent.plan)]
+        self.firing = FiringCore(
+            self.turn, self.manifests, tools, dialect=model.dialect, max_calls=self.agent.max_calls
+        )  # fmt: skip
+
+    def plan(self, now_ms: float) -> list[Command]:
+        self.phase = "planning"
+        step = self.agent.plan
+        assert step is not None
+        assert self.recalled is not None
+        tools = self.accepted.options.tools
+        values = plan_values(self.accepted, self.question, self.recalled, self.manifests.values(), tools, self._today())
+        messages = step.prompt.render(**values)
+        name = self._model(step)
+        model = self.setup.models[name]
+        schema = plan_schema(tuple(self.manifests.values()), tools, max_calls=self.agent.max_calls)
+        sampling = plan_sampling(step.options, self.accepted.options, schema if model.structured else None)
+        return self._ask("plan", step.prompt.ref, name, messages, sampling, now_ms)
+
+    def _planned(self, event: GenerationFinished, now_ms: float) -> list[Command]:
+        assert self.firing is not None
+        self._plan_end_at_ms = now_ms
+        self.phase = "calling"
+        return self.carry(self.firing.finish(event.reason, now_ms), now_ms)
+
+    def _called(self, item: Called, now_ms: float) -> list[Command]:
+        if self.firing is None or isinstance(item.event, CallFired):
+            return []
+        return self.carry(self.firing.outcome(item.event, item.claim, now_ms), now_ms)
+
+    def carry(self, decisions: list[Decision], now_ms: float) -> list[Command]:
+        """Passes the firing core's decisions on; goes on to the answer once nothing is pending."""
+        commands: list[Command] = list(decisions)
+        firing = self.firing
+        if self.phase == "calling" and firing is not None and not firing.pending:
+            states = {call.state for call in firing.calls}
+            if "approval" in states:
+                return commands + self._complete("approval", now_ms)
+            if "client" in states:
+                return commands + self._complete("tool_output", now_ms)
+            return commands + self._answer(now_ms)
+        return commands
+
+    # -- answer ----------------------------------------------------------------------------------------------------
+
+    def _answer(self, now_ms: float) -> list[Command]:
+        self.phase = "answering"
+        step = self.agent.answer
+        calls = self.firing.calls if self.firing else []
+        assert self.recalled is not None
+        values = answer_values(self.accepted, self.question, self.recalled, calls, self._today())
+        options = self.accepted.options
+        sampling = answer_sampling(step.options, options)
+        model = options.model if options.model in self.setup.models else self._model(step)
+        return self._ask("answer", step.prompt.ref, model, step.prompt.render(**values), sampling, now_ms)
+
+    def _answered(self, event: GenerationFinished, now_ms: float) -> list[Command]:
+        if event.reason == "length":
+            return self._terminate(TurnIncomplete(reason="max_output_tokens", **self._summary(now_ms)))
+        return self._complete("", now_ms)
+
+    # -- model calls -----------------------------------------------------------------------------------------------
+
+    def _model(self, step: Step | None) -> str:
+        name = step.options.model if step else ""
+        return name if name in self.setup.models else self.setup.default_model
+
+    def _ask(
+        self, step: str, prompt: PromptRef, model: str, messages: tuple[Message, ...], sampling: Sampling, now_ms: float
+    ) -> list[Command]:
+        asked = ModelAsked(
+            step=step, epoch=1, model=model, prompt=prompt, messages=messages, sampling=sampling, at_ms=int(now_ms)
+        )  # fmt: skip
+        self.stage = Stage(step, 1, request_for(asked, self.accepted, self.offset, self.agent))
+        return [Publish(asked), Generate(self.stage.request)]
+
+    def _generated(self, item: Generated, now_ms: float) -> list[Command]:
+        stage = self.stage
+        if stage is None or item.step != stage.step or item.epoch < stage.epoch:
+            return []
+        stage.heard_at_ms = now_ms
+        event = item.event
+        if isinstance(event, GenerationDelta):
+            return self._delta(stage, event, now_ms)
+        if isinstance(event, GenerationStarted):
+            stage.epoch = item.epoch
+            if stage.step == "plan" and self.firing is not None and (stage.text or self.firing.calls):
+                self.firing.restart()
+                stage.text = ""
+            return [self.wake(now_ms)]
+        if isinstance(event, GenerationFinished):
+            return self._finished(stage, event, now_ms)
+        return []  # a heartbeat: hearing it was the point
+
+    def _delta(self, stage: Stage, event: GenerationDelta, now_ms: float) -> list[Command]:
+        stage.shown = True
+        if stage.step == "answer":
+            return []
+        stage.text += event.text
+        if stage.step == "route" or self.firing is None:
+            return []
+        if self._plan_first_at_ms < 0:
+            self._plan_first_at_ms = now_ms
+        token = event.index + max(len(event.ids), 1) - 1
+        return self.carry(self.firing.feed(event.text, event.ids, token, now_ms), now_ms)
+
+    def _finished(self, stage: Stage, event: GenerationFinished, now_ms: float) -> list[Command]:
+        if event.reason == "error" and event.retriable and stage.epoch < RETRY_EPOCHS:
+            return self.reissue(stage, now_ms, event.error_code or "error")
+        self.stage = None
+        self._use(stage, event.usage)
+        if event.reason == "error":
+            return self._fail(event.error_code or "model_failed", event.error_message, "peer", now_ms)
+        if event.reason == "abort":
+            return self._terminate(TurnIncomplete(reason="model_lost", **self._summary(now_ms)))
+        if stage.step == "route":
+            agent = asking.parse(stage.text, self._targets())
+            return self._decide(agent, "model", now_ms)
+        if stage.step == "plan":
+            return self._planned(event, now_ms)
+        return self._answered(event, now_ms)
+
+    def reissue(self, stage: Stage, now_ms: float, reason: str) -> list[Command]:
+        """The same model call with the next epoch; an answer goes on where the log stands, a plan starts anew."""
+        stage.epoch += 1
+        stage.heard_at_ms = -1.0
+        stage.request = msgspec.structs.replace(stage.request, epoch=stage.epoch, at_ms=int(now_ms), resume=True)
+        heartbeat = TurnHeartbeat(at_ms=int(now_ms))
+        return [Publish(heartbeat), Generate(stage.request), self.wake(now_ms)]
+
+    def _use(self, stage: Stage, usage: Usage) -> None:
+        model = self.setup.models[stage.request.model]
+        cost = model.cost_usd(usage.prompt, usage.completion)
+        self.uses.append(ModelUse(step=stage.step, model=stage.request.model, usage=usage, cost_usd=cost))
+
+    # -- time, cancel, end -----------------------------------------------------------------------------------------
+
+    def wake(self, now_ms: float) -> WakeAt:
+        return WakeAt(min(now_ms + LEASE_MS, self.accepted.deadline_at_ms))
+
+    def _tick(self, now_ms: float) -> list[Command]:
+        if now_ms >= self.accepted.deadline_at_ms:
+            return self._deadline(now_ms)
+        stage = self.stage
+        if stage is not None and stage.heard_at_ms >= 0 and now_ms - stage.heard_at_ms >= LEASE_MS:
+            if stage.epoch >= RETRY_EPOCHS:
+                return self._fail("model_lost", f"no worker finished the {stage.step}", "ours", now_ms)
+            return self.reissue(stage, now_ms, "lease")
+        if stage is not None and stage.heard_at_ms >= 0:
+            return [WakeAt(min(stage.heard_at_ms + LEASE_MS, self.accepted.deadline_at_ms))]
+        return [WakeAt(self.accepted.deadline_at_ms)]
+
+    def _deadline(self, now_ms: float) -> list[Command]:
+        if self.stage is not None and self.stage.step == "answer" and self.stage.shown:
+            end: TurnEnd = TurnIncomplete(reason="deadline", **self._summary(now_ms))
+            return [*self._stop(now_ms), *self._terminate(end)]
+        message = f"the turn was not finished within {self.accepted.deadline_at_ms - self.accepted.at_ms} ms"
+        return [*self._stop(now_ms), *self._fail("deadline", message, "ours", now_ms)]
+
+    def _cancelled(self, item: Cancelled, now_ms: float) -> list[Command]:
+        stop = self._stop(now_ms)
+        if item.successor:
+            steered = TurnIncomplete(reason="steered", successor=item.successor, **self._summary(now_ms))
+            return [*stop, *self._terminate(steered)]
+        return [*stop, *self._terminate(TurnCancelled(reason=item.reason, **self._summary(now_ms)))]
+
+    def fail(self, code: str, message: str, now_ms: float) -> list[Command]:
+        """Ends the turn because its shell could not carry out a command."""
+        return [] if self.phase == "ended" else [*self._stop(now_ms), *self._fail(code, message, "ours", now_ms)]
+
+    def _stop(self, now_ms: float) -> list[Command]:
+        """Aborts the model call and the calls in flight; undoes reversible ones."""
+        commands: list[Command] = list(self.firing.cancel(now_ms)) if self.firing else []
+        if self.stage is not None:
+            commands.append(AbortGeneration(self.stage.step, self.stage.epoch))
+        return commands
+
+    def _complete(self, awaiting: str, now_ms: float) -> list[Command]:
+        return self._terminate(TurnCompleted(awaiting=awaiting, **self._summary(now_ms)))
+
+    def _fail(self, code: str, message: str, fault: str, now_ms: float) -> list[Command]:
+        return self._terminate(TurnFailed(code=code, message=message, fault=fault, **self._summary(now_ms)))
+
+    def _terminate(self, end: TurnEnd) -> list[Command]:
+        self.phase, self.end = "ended", end
+        return [Publish(end), Ended()]
+
+    def _summary(self, now_ms: float) -> dict[str, Any]:
+        summary: dict[str, Any] = {"at_ms": int(now_ms), "models": tuple(self.uses)}
+        if self.firing is not None and self._plan_first_at_ms >= 0:
+            plan_end = self._plan_end_at_ms if self._plan_end_at_ms >= 0 else now_ms
+            saved = savings.compute(self.firing.calls, self._plan_first_at_ms, plan_end)
+            summary |= {
+                "savings": saved.calls, "saved_ms": saved.saved_ms, "oracle_ms": saved.oracle_ms,
+                "plan_tokens": self.firing.token + 1, "plan_ms": round(plan_end - self._plan_first_at_ms, 3),
+            }  # fmt: skip
+        return summary
+
+    def _today(self) -> str:
+        """The turn's own date, from its acceptance: the same at every replay."""
+        return datetime.fromtimestamp(self.accepted.at_ms / 1000, UTC).strftime("%A, %d %B %Y")
+
+
+__all__ = ["LEASE_MS", "Setup", "Tick", "TurnMachine"]

@@ -1,0 +1,257 @@
+"""The owner of partitions: one loop over `turns` and `events` that never awaits work.
+
+Records are taken in order and handed to machines, which are pure and quick; everything slow is an effect (effects.py)
+on a task of its own, so a thousand waiting turns are a thousand small objects and no thread. What comes in on `turns`
+opens, stops or steers turns; what comes in on `events` moves them on and keeps the view of the partition
+(partition.py) from which a successor would go on.
+
+Taking over a partition: read `events` from the saved position to its end; for every open turn write `turn.adopted`
+with the next epoch; go on reading; when that very record comes by, whatever stands before it is the truth: restore the
+machine from it and resume. Commands of the partition wait until its end was reached.
+
+A submit is committed once its `turn.accepted` is acknowledged; `events` is committed up to the oldest open turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+
+from memory.records import history_messages
+from memory.store import Store
+from streams import ids
+from streams.bus import Bus, GroupReader, Place
+from streams.codec import Record
+from streams.dead_letters import dead_letter
+from streams.errors import HeadstartError
+from streams.events.recalling import HistoryMessage
+from streams.events.turn import TurnAccepted, TurnAdopted
+from streams.topology import EVENTS, TURNS
+from workers.planning.commands import Generated
+from workers.planning.effects import Effects
+from workers.planning.holding import HeldPartition
+from workers.planning.intake import Intake
+from workers.planning.live import LiveTurn
+from workers.planning.live import Place as Placement
+from workers.planning.machine import Setup, TurnMachine
+from workers.planning.outbox import Outbox
+from workers.planning.partition import Seen
+from workers.planning.restoring import restore, resume
+from workers.skills.registry import SkillRegistry
+
+log = logging.getLogger("headstart.turns")
+GROUP = "turns"
+DEADLINE_MS = 120_000  # of a turn whose submitter named none
+COMMIT_EVERY_S = 0.5
+QUEUED_PER_CONVERSATION = 16
+
+
+class TurnOwner:
+    """A turns worker. `start` joins the group; `stop` leaves it after the outbox is empty (open turns are adopted by
+    whoever gets the partitions)."""
+
+    def __init__(
+        self, bus: Bus, store: Store, setup: Setup, registry: SkillRegistry,
+        make_effects: Callable[[TurnOwner], Effects], *, place: Placement, writer: str,
+        clock_ms: Callable[[], float] = lambda: time.time() * 1000, draw: Callable[[int], bytes] = os.urandom,
+    ) -> None:  # fmt: skip
+        self.bus, self.store, self.setup, self.registry = bus, store, setup, registry
+        self.writer, self.clock_ms = writer, clock_ms
+        self.partitions: dict[int, HeldPartition] = {}
+        self.outbox = Outbox()
+        self._place = place
+        self._effects = make_effects(self)
+        self._group: GroupReader | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._intake = Intake(
+            bus, store, setup, self.outbox, self._live, writer=writer, clock_ms=clock_ms, draw=draw
+        )  # fmt: skip
+
+    @property
+    def running(self) -> int:
+        """Turns in progress."""
+        return sum(len(partition.lives) for partition in self.partitions.values())
+
+    async def start(self) -> None:
+        self._group = await self.bus.group((TURNS.name, EVENTS.name), GROUP, self._assigned, self._revoked)
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self.outbox.run()), loop.create_task(self._poll())]
+
+    async def stop(self) -> None:
+        """Commits, leaves the group, stops carrying turns. Safe to call twice."""
+        if self._group is None:
+            return
+        group, self._group = self._group, None
+        self._tasks[1].cancel()
+        await asyncio.wait(self._tasks[1:])
+        for partition in self.partitions.values():
+            for live in partition.lives.values():
+                live.abandon()
+        await self.outbox.drained()
+        await self._commit(group)
+        self._tasks[0].cancel()
+        await group.close()
+        await asyncio.wait(self._tasks)
+
+    def failure(self) -> BaseException | None:
+        """What ended the loop, when it ended by itself."""
+        for task in self._tasks:
+            if task.done() and not task.cancelled():
+                return task.exception()
+        return None
+
+    # -- the loop --------------------------------------------------------------------------------------------------
+
+    async def _poll(self) -> None:
+        group = self._group
+        assert group is not None
+        commit_at = time.monotonic() + COMMIT_EVERY_S
+        while True:
+            for record in await group.batch():
+                partition = self.partitions.get(record.partition)
+                if partition is None:
+                    continue
+                if record.topic == EVENTS.name:
+                    await self._fact(partition, record)
+                elif not partition.commands.begin(record.offset):
+                    continue
+                elif partition.caught_up:
+                    await self._intake.take(partition, record)
+                else:
+                    partition.held.append(record)
+            for partition in self.partitions.values():
+                if not partition.caught_up and await self._position(partition) >= partition.end_offset:
+                    await self._caught_up(partition)
+            if time.monotonic() >= commit_at:
+                await self._commit(group)
+                commit_at = time.monotonic() + COMMIT_EVERY_S
+
+    async def _position(self, partition: HeldPartition) -> int:
+        if partition.next_offset >= 0:
+            return partition.next_offset
+        position = self._group.position(Place(EVENTS.name, partition.number)) if self._group else None
+        return -1 if position is None else position
+
+    async def _commit(self, group: GroupReader) -> None:
+        positions: dict[Place, int] = {}
+        for number, partition in self.partitions.items():
+            if (done := partition.commands.position) is not None:
+                positions[Place(TURNS.name, number)] = done
+            if partition.caught_up and partition.next_offset >= 0:
+                positions[Place(EVENTS.name, number)] = partition.view.oldest_open(partition.next_offset)
+        if positions:
+            try:
+                await group.commit(positions)
+            except HeadstartError as error:
+                log.warning("positions were not committed; a successor will read further back: %s", error)
+
+    # -- partitions ------------------------------------------------------------------------------------------------
+
+    async def _revoked(self, places: frozenset[Place]) -> None:
+        """Nothing stops yet: what comes back goes on; what does not is dropped in `_assigned`."""
+
+    async def _assigned(self, places: frozenset[Place]) -> None:
+        group = self._group
+        held = {place.partition for place in places}
+        for number in set(self.partitions) - held:
+            for live in self.partitions.pop(number).lives.values():
+                live.abandon()
+        for number in held:
+            known = self.partitions.get(number)
+            if known is None:
+                self.partitions[number] = HeldPartition(number, -1)
+            elif group is not None:
+                if known.next_offset >= 0:
+                    await group.seek(Place(EVENTS.name, number), known.next_offset)
+                if known.commands.next is not None:
+                    await group.seek(Place(TURNS.name, number), known.commands.next)
+
+    async def _fact(self, partition: HeldPartition, record: Record) -> None:
+        if partition.began_at < 0:
+            partition.began_at = record.offset
+        partition.next_offset = record.offset + 1
+        try:
+            seen = partition.view.feed(record)
+        except HeadstartError as error:
+            await dead_letter(self.bus, record, error, "turns")
+            return
+        if seen is None:
+            return
+        live = partition.lives.get(seen.identity.subject)
+        if live is not None:
+            self._follow(live, seen)
+        elif isinstance(seen.event, TurnAdopted) and seen.source == self.writer:
+            self._adopted(partition, seen)
+        conversation = (record.key or b"").decode()
+        if seen.identity.subject not in partition.view.open and partition.caught_up:
+            self._intake.open_next(partition, conversation)
+
+    def _follow(self, live: LiveTurn, seen: Seen) -> None:
+        """Facts of others that a running turn waits for; what this worker wrote its machine already knows."""
+        stage = seen.identity.stage
+        if stage in ("route", "plan", "answer"):
+            live.deliver(Generated(stage, seen.identity.epoch, seen.event))
+        elif seen.source != self.writer and stage == "turn":
+            live.abandon()  # a successor adopted the turn: the log says so
+
+    async def _caught_up(self, partition: HeldPartition) -> None:
+        """The end was reached: adopt what is open, then take the commands that waited."""
+        if partition.end_offset < 0:
+            group = self._group
+            if group is None:
+                return
+            partition.end_offset = await group.end_offset(Place(EVENTS.name, partition.number))
+            if await self._position(partition) < partition.end_offset:
+                return
+        partition.caught_up = True
+        for turn, state in list(partition.view.open.items()):
+            if turn not in partition.lives and turn not in partition.adopting:
+                epoch = partition.view.fence.epoch(turn, "turn") + 1
+                live = self._live(state.accepted, epoch)
+                partition.adopting[turn] = live
+                live.publish(TurnAdopted(at_ms=int(self.clock_ms())))
+        held, partition.held = partition.held, []
+        for record in held:
+            await self._intake.take(partition, record)
+
+    def _adopted(self, partition: HeldPartition, seen: Seen) -> None:
+        """Our own `turn.adopted` came by: what stands before it is what the turn is."""
+        turn = seen.identity.subject
+        live, state = partition.adopting.pop(turn, None), partition.view.open.get(turn)
+        if live is None or state is None or state.facts is None:
+            return
+        machine = TurnMachine(state.accepted, state.offset, self.setup)
+        restore(machine, state.facts[:-1], self.registry.every())
+        state.facts = None
+        partition.view.owned.add(turn)
+        partition.lives[turn] = live
+        live.begin(machine, resume(machine, self.clock_ms()))
+
+    # -- helpers ---------------------------------------------------------------------------------------------------
+
+    def _live(self, accepted: TurnAccepted, epoch: int) -> LiveTurn:
+        return LiveTurn(
+            accepted, epoch, bus=self.bus, outbox=self.outbox, effects=self._effects, writer=self.writer,
+            place=self._place, clock_ms=self.clock_ms, ended=self._forget,
+        )  # fmt: skip
+
+    def _forget(self, live: LiveTurn) -> None:
+        partition = self.partitions.get(ids.partition_of(live.accepted.conversation))
+        if partition is not None:
+            partition.lives.pop(live.accepted.turn, None)
+
+    async def history(self, accepted: TurnAccepted, turns: int) -> tuple[tuple[HistoryMessage, ...], int]:
+        """A turn's past: Postgres up to its position, the log after it. See effects.Past."""
+        partition = self.partitions.get(ids.partition_of(accepted.conversation))
+        stored = await self.store.history(accepted.conversation, turns)
+        if partition is None:
+            return tuple(stored.messages), stored.position
+        partition.view.stored(stored.position)
+        tail = partition.view.tail(accepted.conversation)
+        newer = [record for record in tail.ended if record.end_offset > stored.position]
+        messages = list(stored.messages)
+        messages += history_messages([(record.turn, record.messages) for record in newer[-turns:]])
+        return tuple(messages), stored.position

@@ -1,0 +1,137 @@
+"""What the owner of a partition knows from reading its `events` in order: open turns, and the end of each conversation.
+
+Pure: records go in, verdicts and views come out. One `PartitionView` per partition. It holds, per conversation, which
+turn runs, where the newest turn begins, and the turns that Postgres may not have stored yet, so that a turn that
+starts while memory lags still sees every earlier turn. Cost: the text of turns newer than the stored position, plus
+about 200 bytes for each of the newest `CONVERSATIONS` conversations.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+import msgspec
+
+from memory.records import TurnProjector, TurnRecord
+from streams.codec import Identity, Record, decode, identity
+from streams.events import Event
+from streams.events.conversation import ConversationOpened
+from streams.events.turn import TurnAccepted, TurnEnd
+from streams.fence import Fence
+
+CONVERSATIONS: Final = 50_000  # of one partition whose tail is kept in memory; older ones are looked up in Postgres
+SETTLING: Final = 2_000  # ended turns whose fence is kept, so that what comes late is still judged
+
+
+class Tail(msgspec.Struct):
+    """The end of a conversation. last_offset -1: no turn seen. ended: oldest first, those Postgres may lack."""
+
+    tenant: str = ""
+    user: str = ""
+    last_turn: str = ""
+    last_offset: int = -1
+    parent: str = ""
+    parent_turn: str = ""
+    running: str = ""
+    ended: list[TurnRecord] = msgspec.field(default_factory=list)
+
+
+class OpenTurn(msgspec.Struct):
+    """A turn without its terminal fact. facts: everything that counts so far, with each fact's time, for a takeover;
+    None once a machine of this worker carries the turn."""
+
+    accepted: TurnAccepted
+    offset: int
+    projector: TurnProjector
+    facts: list[tuple[Identity, Event, float]] | None
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """One fact that counts. at_ms: the broker's time of the record."""
+
+    identity: Identity
+    event: Event
+    source: str
+    at_ms: int
+    offset: int
+
+
+class PartitionView:
+    """The fold of one partition. `owned`: turns that a machine of this worker carries (their facts are not kept)."""
+
+    def __init__(self) -> None:
+        self.fence = Fence()
+        self.open: dict[str, OpenTurn] = {}
+        self.owned: set[str] = set()
+        self.tails: OrderedDict[str, Tail] = OrderedDict()
+        self._settling: OrderedDict[str, None] = OrderedDict()
+
+    def feed(self, record: Record) -> Seen | None:
+        """The next record of `events`. None when it does not count. Raises InvalidInput or UnknownEvent on a record
+        that can not be read; the view is then as if it were not there."""
+        fact = identity(record)
+        event = decode(record)
+        if self.fence.judge(fact, record.source, record.type) != "counts":
+            return None
+        key = (record.key or b"").decode()
+        tail = self.tail(key)
+        if isinstance(event, TurnAccepted):
+            self._accepted(tail, event, record.offset)
+        elif isinstance(event, ConversationOpened):
+            tail.tenant, tail.user = event.tenant, event.user
+            tail.parent, tail.parent_turn = event.parent, event.parent_turn
+        turn = self.open.get(fact.subject)
+        if turn is not None:
+            turn.projector.feed(fact, event, record.offset)
+            if turn.facts is not None:
+                turn.facts.append((fact, event, float(record.timestamp_ms)))
+            if isinstance(event, TurnEnd):
+                self._ended(tail, fact.subject, turn)
+        return Seen(fact, event, record.source, record.timestamp_ms, record.offset)
+
+    def tail(self, conversation: str) -> Tail:
+        """The conversation's tail, made empty when it is new here."""
+        tail = self.tails.get(conversation)
+        if tail is None:
+            tail = self.tails[conversation] = Tail()
+            if len(self.tails) > CONVERSATIONS:
+                self._drop_idle()
+        else:
+            self.tails.move_to_end(conversation)
+        return tail
+
+    def knows(self, turn: str) -> bool:
+        """The turn was accepted, as far as this view reaches back."""
+        return turn in self.open or turn in self.owned or self.fence.epoch(turn, "turn") > 0
+
+    def oldest_open(self, upto: int) -> int:
+        """Where a successor has to begin to read: the first fact of the oldest open turn, at most `upto`."""
+        return min((turn.offset for turn in self.open.values()), default=upto)
+
+    def stored(self, position: int) -> None:
+        """Postgres holds every turn that ended at or before this offset: their text need not be kept."""
+        for tail in self.tails.values():
+            if tail.ended and tail.ended[0].end_offset <= position:
+                tail.ended = [record for record in tail.ended if record.end_offset > position]
+
+    def _accepted(self, tail: Tail, event: TurnAccepted, offset: int) -> None:
+        facts: list[tuple[Identity, Event, float]] | None = None if event.turn in self.owned else []
+        self.open[event.turn] = OpenTurn(event, offset, TurnProjector(), facts)
+        tail.tenant, tail.user = event.tenant, event.user
+        tail.last_turn, tail.last_offset, tail.running = event.turn, offset, event.turn
+
+    def _ended(self, tail: Tail, turn: str, state: OpenTurn) -> None:
+        tail.ended.append(state.projector.record())
+        if tail.running == turn:
+            tail.running = ""
+        del self.open[turn]
+        self.owned.discard(turn)
+        self._settling[turn] = None
+        if len(self._settling) > SETTLING:
+            self.fence.forget(self._settling.popitem(last=False)[0])
+
+    def _drop_idle(self) -> None:
+        for conversation, tail in list(self.tails.items())[: CONVERSATIONS // 10]:
+            if not tail.running and not tail.ended:
+                del self.tails[conversation]

@@ -1,0 +1,90 @@
+"""The values that prompts render: what a plan prompt and an answer prompt may say, and nothing else.
+
+Results of skills are data: cut to a budget, fenced, and never rendered as a message of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from streams.events.intake import ClientTool
+from streams.events.recalling import Recalled
+from streams.events.registering import SkillManifest
+from streams.events.turn import TurnAccepted
+from workers.planning.firing import PlannedCall
+
+RESULT_CHARS: Final = 1_200  # of one call's result in the answer prompt: about 300 tokens
+_OUTPUT_STATES: Final = ("answered", "failed")
+
+
+def plan_values(
+    accepted: TurnAccepted, question: str, recalled: Recalled, manifests: Iterable[SkillManifest],
+    tools: Sequence[ClientTool], today: str,
+) -> dict[str, Any]:  # fmt: skip
+    """Variables of a plan prompt (workers.agents.prompts.VARIABLES)."""
+    skills = [_skill(manifest.name, manifest.description, manifest.parameters) for manifest in manifests]
+    skills += [_skill(tool.name, tool.description, tool.parameters) for tool in tools]
+    return {**_common(accepted, question, recalled, today), "skills": skills}
+
+
+def answer_values(
+    accepted: TurnAccepted, question: str, recalled: Recalled, calls: Sequence[PlannedCall], today: str
+) -> dict[str, Any]:
+    """Variables of an answer prompt. results: one per answered call; failed: one per call without a result."""
+    results = [
+        {
+            "skill": call.skill.partition("@")[0],
+            "arguments": _json(call.sent or call.arguments),
+            "result": _cut(call.result),
+        }
+        for call in calls
+        if call.state == "answered"
+    ]
+    results += [
+        {"skill": "function", "arguments": "", "result": _cut(item.output)}
+        for item in accepted.input
+        if item.kind == "function_call_output"
+    ]
+    failed = [_name(call) for call in calls if call.state == "failed"]
+    return {**_common(accepted, question, recalled, today), "results": results, "failed": failed}
+
+
+def _common(accepted: TurnAccepted, question: str, recalled: Recalled, today: str) -> dict[str, Any]:
+    system = "\n".join(item.text for item in accepted.input if item.kind == "message" and item.role != "user")
+    return {
+        "question": question,
+        "history": [{"role": message.role, "text": message.text} for message in recalled.history],
+        "recalled": [{"text": item.text, "layer": item.layer} for item in recalled.items],
+        "instructions": "\n".join(part for part in (accepted.options.instructions, system) if part),
+        "today": today,
+        "locale": accepted.options.locale,
+    }
+
+
+def _skill(name: str, description: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    required = set(parameters.get("required", ()))
+    shown = [
+        {
+            "name": key,
+            "type": schema.get("type", "any") if isinstance(schema, dict) else "any",
+            "description": schema.get("description", "") if isinstance(schema, dict) else "",
+            "required": key in required,
+        }
+        for key, schema in parameters.get("properties", {}).items()
+    ]
+    return {"name": name, "description": description, "parameters": shown}
+
+
+def _name(call: PlannedCall) -> str:
+    return call.skill.partition("@")[0]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= RESULT_CHARS else text[:RESULT_CHARS] + "…"
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

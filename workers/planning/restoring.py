@@ -1,0 +1,72 @@
+"""Going on where another owner stopped: a turn's machine rebuilt from its facts, and what is left to be done.
+
+Pure. The facts of a turn suffice: its own (route, recall, skills, model calls) say how far it came, the deltas of its
+plan rebuild the calls, and the calls' stages say which have an outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from streams.codec import Identity
+from streams.events import Event
+from streams.events.calling import CallAnswered, CallFailed, CallFired
+from streams.events.generating import ModelAsked
+from streams.events.recalling import Recalled, SkillsDiscovered
+from streams.events.registering import SkillManifest
+from streams.events.routing import RouteDecided
+from workers.planning.commands import Called, Command, Generated, WakeAt
+from workers.planning.machine import Phase, TurnMachine
+from workers.planning.model_calls import Stage, request_for
+
+Timed = tuple[Identity, Event, float]
+_PHASES: Mapping[str, Phase] = {"route": "routing", "plan": "planning", "answer": "answering"}
+
+
+def restore(machine: TurnMachine, facts: Iterable[Timed], manifests: Mapping[str, SkillManifest]) -> None:
+    """Takes in the facts that count, in log order, each with its time in ms. Commands nothing; call `resume` next.
+
+    manifests: by `name@version`, every one the facts name.
+    """
+    for identity, event, at_ms in facts:
+        if isinstance(event, RouteDecided):
+            machine.take_route(event)
+        elif isinstance(event, Recalled):
+            machine.recalled = event
+        elif isinstance(event, SkillsDiscovered):
+            machine.take_skills(manifests[row.skill] for row in event.skills if row.skill in manifests)
+            machine.phase = "discovering"
+        elif isinstance(event, ModelAsked):
+            machine.phase = _PHASES[event.step]
+            request = request_for(event, machine.accepted, machine.offset, machine.agent)
+            machine.stage = Stage(event.step, event.epoch, request)
+        elif identity.stage in _PHASES:
+            machine.receive(Generated(identity.stage, identity.epoch, event), at_ms)
+        elif isinstance(event, CallFired) and machine.firing is not None:
+            machine.firing.note_fired(event, at_ms)
+        elif isinstance(event, CallAnswered | CallFailed):
+            machine.receive(Called(event, identity.epoch), at_ms)
+
+
+def resume(machine: TurnMachine, now_ms: float) -> list[Command]:
+    """What is left to be done: a model call in progress is watched by its lease, one that no worker began is asked
+    for again, and calls that have no outcome go out under the next claim."""
+    wake: list[Command] = [WakeAt(machine.accepted.deadline_at_ms)]
+    if machine.phase == "ended":
+        return []
+    if machine.recalled is None or not machine.decided:
+        return [*machine.look(), *wake]
+    if machine.phase == "recalling":
+        return [*machine.after_look(now_ms), *wake]
+    if machine.phase == "discovering":
+        return [*machine.plan(now_ms), *wake]
+    commands: list[Command] = []
+    if machine.firing is not None:
+        commands += machine.carry(machine.firing.refire(now_ms), now_ms)
+    if machine.stage is not None:
+        if machine.stage.heard_at_ms < 0:
+            commands += machine.reissue(machine.stage, now_ms, "takeover")
+        else:
+            machine.stage.heard_at_ms = now_ms
+            commands.append(machine.wake(now_ms))
+    return commands or wake

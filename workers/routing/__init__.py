@@ -1,0 +1,1 @@
+"""The first step: which agent takes a turn, or none."""
