@@ -24,7 +24,7 @@ import asyncpg
 from streams.child import Child, start_child
 from streams.errors import Misconfigured, PeerTimeout
 
-START_TIMEOUT_S: Final = 30.0
+START_TIMEOUT_S: Final = 60.0
 STOP_GRACE_S: Final = 15.0
 SOCKET_NAME: Final = ".s.PGSQL.5432"
 # sockaddr_un holds 108 bytes on Linux and 104 on macOS, the closing zero included.
@@ -54,7 +54,7 @@ class EmbeddedPostgres:
 
     async def start(self) -> None:
         """Returns once it answers a query. Raises Misconfigured without the wheel, PeerUnavailable if it ends at once
-        (another one runs on the folder) and PeerTimeout after 30 seconds; nothing is then left running."""
+        (another one runs on the folder) and PeerTimeout after 60 seconds; nothing is then left running."""
         programs, user = await asyncio.to_thread(_initialise, self._data_dir)
         self._socket_dir = _socket_dir(self._data_dir, user)
         command: list[str | Path] = [
@@ -107,13 +107,11 @@ class EmbeddedPostgres:
             async with asyncio.timeout(START_TIMEOUT_S):
                 while True:
                     child.check()
-                    try:
-                        connection = await asyncpg.connect(self.dsn)
-                    except (OSError, asyncpg.PostgresError):  # no socket yet, or "the database system is starting up"
-                        await asyncio.sleep(0.02)
-                        continue
-                    await connection.close()
-                    return
+                    if _is_ready(self._data_dir, child.pid):
+                        break
+                    await asyncio.sleep(0.02)
+                connection = await asyncpg.connect(self.dsn)
+                await connection.close()
         except TimeoutError:
             raise PeerTimeout(
                 f"Postgres did not answer within {START_TIMEOUT_S:g} s", hint=child.log_tail() or None
@@ -149,6 +147,16 @@ def _initialise(data_dir: Path) -> tuple[Path, tuple[int, int] | None]:
 
     entry = pwd.getpwnam(server.system_user)
     return server.bin_path, (entry.pw_uid, entry.pw_gid)
+
+
+def _is_ready(data_dir: Path, pid: int) -> bool:
+    """Whether the server with this very `pid` says in its lock file that it takes connections. Asking the socket alone
+    would not do: it may be that of another server on the same folder, whose lock makes this one end in a moment."""
+    try:
+        lines = (data_dir / "postmaster.pid").read_text().splitlines()
+    except FileNotFoundError:
+        return False
+    return len(lines) >= 8 and lines[0].strip() == str(pid) and lines[7].strip() == "ready"
 
 
 def _socket_dir(data_dir: Path, user: tuple[int, int] | None) -> Path:
