@@ -223,7 +223,9 @@ class MemoryStore:
         if known is None:
             return
         self._conversations[row.conversation] = replace(known, title="", deleted=True, updated_at_ms=row.at_ms)
-        self._turns = {key: turn for key, turn in self._turns.items() if turn[0].conversation != row.conversation}
+        turns = {key for key, turn in self._turns.items() if turn[0].conversation == row.conversation}
+        self._turns = {key: turn for key, turn in self._turns.items() if key not in turns}
+        self._claims = {key: claim for key, claim in self._claims.items() if key[0] not in turns}
         self._memories = {key: kept for key, kept in self._memories.items() if kept.conversation != row.conversation}
 
     def _erase(self, tenant: str, user: str, at_ms: int) -> None:

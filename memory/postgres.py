@@ -1,0 +1,14 @@
+"""The store on Postgres with pgvector: memory.store.Store over asyncpg, put together from memory/tables/."""
+
+from __future__ import annotations
+
+from memory.tables.claims import ClaimTables
+from memory.tables.conversations import ConversationTables
+from memory.tables.keys import KeyTables
+from memory.tables.memories import MemoryTables
+from memory.tables.projection import ProjectionTables
+from memory.tables.skills import SkillTables
+
+
+class PostgresStore(KeyTables, ConversationTables, ProjectionTables, MemoryTables, ClaimTables, SkillTables):
+    """memory.store.Store. dsn: a libpq URL; dimensions: length of the embedder's vectors; pool_size: connections."""
