@@ -37,7 +37,8 @@ class Gap(NamedTuple):
     resumed_at: int
 
 
-PlacesCallback = Callable[[frozenset[Place]], Awaitable[None]]
+AssignedCallback = Callable[[frozenset[Place]], Awaitable[Mapping[Place, Start] | None]]
+RevokedCallback = Callable[[frozenset[Place]], Awaitable[None]]
 
 
 class Reader(Protocol):
@@ -98,7 +99,7 @@ class GroupReader(Protocol):
         """What is stored, None when nothing is."""
 
     async def seek(self, place: Place, start: Start) -> None:
-        """Go on from another offset; allowed in `on_assigned` and afterwards."""
+        """Go on from another offset. A place that is not held is left out."""
 
     def position(self, place: Place) -> int | None:
         """Offset of the next record, None while the place has none yet."""
@@ -162,10 +163,11 @@ class Bus(Protocol):
         """A reader of these partitions; {} is allowed, they can be added later."""
 
     async def group(
-        self, topics: Sequence[str], group: str, on_assigned: PlacesCallback, on_revoked: PlacesCallback
+        self, topics: Sequence[str], group: str, on_assigned: AssignedCallback, on_revoked: RevokedCallback
     ) -> GroupReader:
         """Join a group. A place without a stored position begins at the oldest record.
 
         on_revoked gets everything held before each rebalance and at `close`, on_assigned what is held after it, before
-        any record of it is returned; both with the whole set. An error in either is logged and changes nothing.
+        any record of it is returned; both with the whole set. on_assigned may give offsets to begin at instead of the
+        stored ones; it may run before this returns. An error in either is logged and changes nothing.
         """

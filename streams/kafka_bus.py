@@ -31,7 +31,7 @@ from aiokafka.errors import (
     for_code,
 )
 
-from streams.bus import Headers, PlacesCallback, Start
+from streams.bus import AssignedCallback, Headers, RevokedCallback, Start
 from streams.codec import decode_as, encode
 from streams.errors import HeadstartError, InvalidInput, Misconfigured, PeerError, PeerTimeout, PeerUnavailable
 from streams.events import Event
@@ -180,7 +180,7 @@ class KafkaBus:
         return made
 
     async def group(
-        self, topics: Sequence[str], group: str, on_assigned: PlacesCallback, on_revoked: PlacesCallback
+        self, topics: Sequence[str], group: str, on_assigned: AssignedCallback, on_revoked: RevokedCallback
     ) -> KafkaGroupReader:
         made = KafkaGroupReader(self.connection, topics, prefixed(group, self.namespace), on_assigned, on_revoked)
         try:

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError
 
-from streams.bus import DEFAULT_WAIT_MS, Gap, Place, PlacesCallback, Start
+from streams.bus import DEFAULT_WAIT_MS, AssignedCallback, Gap, Place, RevokedCallback, Start
 from streams.codec import Record
 from streams.errors import PeerUnavailable
 from streams.kafka_readers import ASK_TIMEOUT_MS, KafkaConnection, monotonic_ms, record_of
@@ -41,8 +41,8 @@ class KafkaGroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
         connection: KafkaConnection,
         topics: Sequence[str],
         group: str,
-        on_assigned: PlacesCallback,
-        on_revoked: PlacesCallback,
+        on_assigned: AssignedCallback,
+        on_revoked: RevokedCallback,
     ) -> None:
         self.gaps: list[Gap] = []
         self.rebuilds = 0
@@ -91,24 +91,26 @@ class KafkaGroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         self._held = frozenset(Place(self._plain[place.topic], place.partition) for place in assigned)
-        await self._tell(self._assigned_callback, self._held)
+        try:
+            starts = await self._assigned_callback(self._held) or {}
+            for place, start in starts.items():
+                await self.seek(place, start)
+        except Exception:
+            log.exception("on_assigned of group %s failed", self._group)
         self._steady.set()
 
     async def _lose(self) -> None:
         self._steady.clear()
         self._generation += 1
-        held, self._held = self._held, frozenset()
-        if held:
-            await self._tell(self._revoked_callback, held)
+        if self._held:
+            try:
+                await self._revoked_callback(self._held)  # which may still commit
+            except Exception:
+                log.exception("on_revoked of group %s failed", self._group)
+        self._held = frozenset()
         self._positions.clear()
         self._paused.clear()
         self._parked.clear()
-
-    async def _tell(self, callback: PlacesCallback, places: frozenset[Place]) -> None:
-        try:
-            await callback(places)
-        except Exception:
-            log.exception("a rebalance callback of group %s failed", self._group)
 
     async def batch(self, max_records: int = 500, wait_ms: int = DEFAULT_WAIT_MS) -> list[Record]:
         if self._closed:
@@ -250,10 +252,10 @@ class KafkaGroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._leave()
 
     async def _leave(self) -> None:
-        consumer, self._consumer = self._consumer, None
         poll, self._poll = self._poll, None
-        if consumer is not None:
+        if self._consumer is not None:
             await self._lose()
+            consumer, self._consumer = self._consumer, None
             await consumer.stop()
         if poll is not None:
             poll.cancel()

@@ -153,7 +153,8 @@ class KafkaReader:
     async def offset_for_time(self, partition: int, time_ms: int) -> int | None:
         place = self._connection.full(self.topic, partition)
         found = (await self._ask("offsets_for_times", {place: time_ms}))[place]
-        return None if found is None or found.offset < 0 else int(found.offset)
+        # "None" has two forms: no answer, or one whose timestamp is -1 (and whose offset means nothing).
+        return None if found is None or found.timestamp < 0 else int(found.offset)
 
     async def close(self) -> None:
         self._closed = True

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from streams.bus import DEFAULT_WAIT_MS, Gap, Headers, Place, PlacesCallback, Start
+from streams.bus import DEFAULT_WAIT_MS, AssignedCallback, Gap, Headers, Place, RevokedCallback, Start
 from streams.codec import Record, encode
 from streams.errors import InvalidInput, PeerUnavailable
 from streams.events import Event
@@ -202,7 +202,7 @@ class MemoryBus:
         return made
 
     async def group(
-        self, topics: Sequence[str], group: str, on_assigned: PlacesCallback, on_revoked: PlacesCallback
+        self, topics: Sequence[str], group: str, on_assigned: AssignedCallback, on_revoked: RevokedCallback
     ) -> _MemoryGroupReader:
         name = f"member-{next(self.broker.member_numbers):04d}"
         scope = prefixed(group, self.namespace)
@@ -312,7 +312,7 @@ class _MemoryGroupReader:
 
     def __init__(
         self, bus: MemoryBus, group: str, name: str, topics: Sequence[str],
-        on_assigned: PlacesCallback, on_revoked: PlacesCallback,
+        on_assigned: AssignedCallback, on_revoked: RevokedCallback,
     ) -> None:  # fmt: skip
         self._bus = bus
         self._group = group
@@ -333,20 +333,22 @@ class _MemoryGroupReader:
         for place in held:
             stored = self._bus.broker.commits.get((self._group, place.topic, place.partition))
             self._places.at[place] = self._places.log_of(place).base if stored is None else stored
-        await self._tell(self._on_assigned, held)
+        try:
+            starts = await self._on_assigned(held) or {}
+        except Exception:
+            log.exception("on_assigned of group %s failed", self._group)
+            return
+        for place, start in starts.items():
+            await self.seek(place, start)
 
     async def lose(self) -> None:
         """The broker's word: nothing is yours."""
-        held = self.assignment
-        await self._tell(self._on_revoked, held)
+        try:
+            await self._on_revoked(self.assignment)
+        except Exception:
+            log.exception("on_revoked of group %s failed", self._group)
         self._places.at.clear()
         self._places.paused.clear()
-
-    async def _tell(self, callback: PlacesCallback, places: frozenset[Place]) -> None:
-        try:
-            await callback(places)
-        except Exception:
-            log.exception("a rebalance callback of group %s failed", self._group)
 
     async def batch(self, max_records: int = 500, wait_ms: int = DEFAULT_WAIT_MS) -> list[Record]:
         async with self._bus.broker.rebalances:
@@ -385,8 +387,6 @@ class _MemoryGroupReader:
     async def close(self) -> None:
         if not self._places.closed:
             self._places.closed = True
-            await self._tell(self._on_revoked, self.assignment)
-            self._places.at.clear()
             await self._bus.broker.rebalance(self._group, self._leave)
 
     def _leave(self, members: dict[str, _MemoryGroupReader]) -> None:
