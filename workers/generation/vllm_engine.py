@@ -18,7 +18,7 @@ import os
 import threading
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -47,6 +47,7 @@ class VllmOptions(msgspec.Struct, frozen=True, kw_only=True):
     cpu_kv_cache_gib: memory for keys and values on a CPU; a GPU takes `gpu_memory_utilization` (0 to 1) instead.
     enforce_eager: no graph capture or compilation; the right choice on a CPU, where compiling costs a minute.
     compact_json: no free whitespace in structured outputs, which costs tokens and lets a small model ramble.
+    grammar_backend: what turns a JSON schema into a grammar; "guidance" knows most of JSON Schema (lengths, counts).
     """
 
     model_path: str
@@ -62,6 +63,7 @@ class VllmOptions(msgspec.Struct, frozen=True, kw_only=True):
     quantization: str | None = None
     cpu_kv_cache_gib: int = 1
     compact_json: bool = True
+    grammar_backend: Literal["guidance", "xgrammar"] = "guidance"
 
 
 class VllmEngine:
@@ -180,7 +182,7 @@ class VllmEngine:
         prompt = TokensPrompt(prompt_token_ids=prompt_ids + request.logged_ids)
         self._running.add(request.request_id)
         try:
-            parameters = _sampling_parameters(request, self._options)
+            parameters = _sampling_parameters(request)
             stream = engine.generate(prompt, parameters, request.request_id)
             async with contextlib.aclosing(stream):
                 async for output in stream:
@@ -244,13 +246,13 @@ def _push_until_stop(gate: TextGate, decode: _Decoder, ids: list[int]) -> int:
     return len(ids)
 
 
-def _sampling_parameters(request: EngineRequest, options: VllmOptions) -> Any:
+def _sampling_parameters(request: EngineRequest) -> Any:
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
     structured = None
     if request.json_schema is not None:
-        structured = StructuredOutputsParams(json=request.json_schema, disable_any_whitespace=options.compact_json)
+        structured = StructuredOutputsParams(json=request.json_schema)
     return SamplingParams(
         temperature=request.temperature,
         top_p=request.top_p,
@@ -302,6 +304,10 @@ def _make_engine(options: VllmOptions) -> Any:
         enable_prefix_caching=True,
         disable_log_stats=True,
         use_tqdm_on_load=False,
+        structured_outputs_config={
+            "backend": options.grammar_backend,
+            "disable_any_whitespace": options.compact_json,
+        },
         **{name: value for name, value in chosen.items() if value is not None},
     )
     return AsyncLLM.from_engine_args(arguments)
