@@ -173,7 +173,7 @@ class Client:
         input: str | Sequence[Mapping[str, Any]],
         *,
         conversation: str | None = None,
-        on_busy: OnBusy | None = None,
+        on_busy: OnBusy = "enqueue",
         event_id: str | None = None,
         **options: Any,
     ) -> Turn:
@@ -186,10 +186,10 @@ class Client:
         """
         event_id = event_id or f"evt_{uuid.uuid4().hex}"
         request: Frame = {"type": "response.create", "event_id": event_id, "input": input, **options}
+        # Said explicitly it also means: do not wait in the socket's one lane for turns of other conversations.
+        request["on_busy"] = on_busy
         if conversation is not None:
             request["conversation"] = conversation
-        if on_busy is not None:
-            request["on_busy"] = on_busy
         try:
             orjson.dumps(request)
         except TypeError as error:

@@ -30,7 +30,17 @@ _BY_CODE: Final[dict[str, type[HeadstartError]]] = {
 }
 _BY_FAULT: Final[dict[str, type[HeadstartError]]] = {"caller": CallerError, "peer": PeerError, "ours": OurError}
 _PERMITTED_WORDS: Final = ("not_permitted", "unauthorized", "invalid_api_key", "forbidden")
-_REFUSED_WORDS: Final = ("busy", "quota", "rate_limit", "too_many", "already_completed", "not_active", "expired")
+_REFUSED_WORDS: Final = (
+    "busy",
+    "quota",
+    "rate_limit",
+    "too_many",
+    "draining",
+    "already_completed",
+    "not_active",
+    "expired",
+)
+_NOT_FACTS: Final = frozenset({"type", "code", "message", "hint", "fault", "sequence_number", "cursor"})
 # RFC 6455 7.4.1: the endpoint said why it will not talk on; the same frames on a new socket end the same way.
 _FINAL_CLOSE: Final[dict[int, type[HeadstartError]]] = {
     1002: OurError,
@@ -42,21 +52,24 @@ _FINAL_CLOSE: Final[dict[int, type[HeadstartError]]] = {
 }
 
 
-def error_of(facts: dict[str, Any]) -> HeadstartError:
-    """The error that the fields `code`, `message`, `hint`, `fault` of an error object describe.
+def error_of(frame: dict[str, Any]) -> HeadstartError:
+    """The error that an `error` frame, or an error object, describes: `code`, `message`, `hint`, `fault`, `status`.
 
-    Unknown codes become the class of their fault, CallerError when that is missing too. The frame's other plain
-    fields (ids, `param`) are the error's `facts`.
+    Unknown codes become the class of their fault, or of their HTTP status when they do not say whose fault it was.
+    Other plain fields (ids, `param`) are the error's `facts`.
     """
+    inner = frame.get("error")
+    facts = {**frame, **inner} if isinstance(inner, dict) else frame
     code = str(facts.get("code") or "error")
     message = str(facts.get("message") or code)
     hint = facts.get("hint")
-    kind = _BY_CODE.get(code) or _class_by_words(code) or _BY_FAULT.get(str(facts.get("fault")), CallerError)
+    status = facts.get("status")
+    fault = facts.get("fault") or ("peer" if isinstance(status, int) and status >= 500 else "caller")
+    kind = _BY_CODE.get(code) or _class_by_words(code) or _BY_FAULT.get(str(fault), CallerError)
     rest = {
         name: value
         for name, value in facts.items()
-        if name not in ("type", "code", "message", "hint", "fault", "sequence_number", "cursor")
-        and isinstance(value, str | int | float | bool)
+        if name not in _NOT_FACTS and isinstance(value, str | int | float | bool)
     }
     return kind(message, code=code, hint=str(hint) if hint else None, **rest)
 

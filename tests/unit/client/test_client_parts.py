@@ -115,6 +115,15 @@ def test_an_error_frame_becomes_the_typed_error(facts: dict[str, str], kind: typ
     assert error.facts["param"] == "input"
 
 
+def test_an_error_frame_with_an_error_object_reads_the_same() -> None:
+    body = {"type": "server_error", "code": "no_worker", "message": "none took it", "param": None, "retriable": True}
+    error = error_of({"type": "error", "error": body, "status": 503, "event_id": "e1"})
+    assert isinstance(error, PeerError)
+    assert (error.code, error.message, error.facts) == (
+        "no_worker", "none took it", {"status": 503, "event_id": "e1", "retriable": True},
+    )  # fmt: skip
+
+
 def test_a_failed_response_says_its_own_code() -> None:
     error = error_of_response({
         "id": "resp_1",
