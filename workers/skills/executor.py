@@ -110,8 +110,9 @@ class HttpExecutor:
         self._breakers: dict[str, Breaker] = {}
         self._backend = GuardedBackend(allow_private, resolve)
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=ssl_context or ssl.create_default_context(), max_connections=CONNECTIONS, max_keepalive_connections=IDLE_CONNECTIONS,
-            keepalive_expiry=KEEP_IDLE_S, http1=True, http2=True, network_backend=self._backend,
+            ssl_context=ssl_context or ssl.create_default_context(), max_connections=CONNECTIONS,
+            max_keepalive_connections=IDLE_CONNECTIONS, keepalive_expiry=KEEP_IDLE_S, http1=True, http2=True,
+            network_backend=self._backend,
         )  # fmt: skip
 
     @classmethod

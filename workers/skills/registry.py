@@ -1,0 +1,183 @@
+"""The skills of a running process: follows the `skills` topic from its beginning and goes on live.
+
+Every process that plans or shows skills has one. A record that can not be taken (no skill event, a manifest that
+breaks a rule, a version that changed) goes to `dead_letters` and nothing else is disturbed. Whatever comes into force
+is embedded and stored for discovery; while that fails it is tried again, and the skill can be called all the same.
+
+Several processes follow the topic, so a bad record may be set aside by each that sees it live; one that was there
+before a process started is set aside by it only if nobody did so yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from memory.embed import Embedder
+from memory.store import Store
+from streams.bus import Bus, Reader
+from streams.codec import Record, decode
+from streams.dead_letters import PREFIX, DeadLetter, dead_letter
+from streams.errors import HeadstartError, InvalidInput, PeerError
+from streams.events.recalling import DiscoveredSkill
+from streams.events.registering import SkillManifest, SkillPointed, SkillRegistered
+from streams.topology import DEAD_LETTERS, SKILLS
+from workers.skills.catalog import Catalog, visible
+from workers.skills.discovery import discover, mean, texts_of
+
+log = logging.getLogger("headstart.skills")
+STAGE: Final = "skills"
+PARTITION: Final = 0  # the topic has one
+RETRY_S: Final = 1.0  # after the bus, the store or the embedder failed
+Listener = Callable[[str, SkillManifest | None], None]
+
+
+class SkillRegistry:
+    """The registry of one process. Reads are plain lookups on its event loop."""
+
+    def __init__(self, bus: Bus, store: Store, embedder: Embedder) -> None:
+        self._bus, self._store, self._embedder = bus, store, embedder
+        self._catalog = Catalog()
+        self._vectors: dict[str, list[float]] = {}
+        self._unindexed: dict[str, None] = {}
+        self._refused: list[tuple[Record, HeadstartError]] = []
+        self._listeners: list[Listener] = []
+        self._reader: Reader | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Returns when everything that stood on the topic is in force and can be discovered; then goes on live.
+
+        Raises what the bus, the store and the embedder raise.
+        """
+        reader = self._reader = await self._bus.reader(SKILLS.name, {PARTITION: "earliest"})
+        end = await reader.end_offset(PARTITION)
+        while reader.position(PARTITION) < end:
+            self._take_all(await reader.batch())
+        self._refused = await self._not_yet_set_aside(self._refused)
+        await self._settle()
+        self._task = asyncio.create_task(self._follow(reader), name="skills registry")
+
+    @property
+    def following(self) -> bool:
+        """Whether it is live; False before `start`, after `close`, and when a defect ended it."""
+        return self._task is not None and not self._task.done()
+
+    async def close(self) -> None:
+        """Stops following; lookups go on with what is known. Safe twice."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        if self._reader is not None:
+            await self._reader.close()
+            self._reader = None
+
+    def on_change(self, listener: Listener) -> None:
+        """Calls `listener(name, manifest)` whenever another version comes into force, with None when it is withdrawn.
+        It must not raise or wait."""
+        self._listeners.append(listener)
+
+    def get(self, skill: str) -> SkillManifest | None:
+        """A version by its id `name@version`, in force or not."""
+        return self._catalog.get(skill)
+
+    def by_name(self, name: str, tenant: str | None = None) -> SkillManifest | None:
+        """The version of `name` in force; None when there is none or `tenant` may not use it."""
+        manifest = self._catalog.by_name(name)
+        return manifest if manifest is None or tenant is None or visible(manifest, tenant) else None
+
+    def every(self) -> Mapping[str, SkillManifest]:
+        """Every version by id, in force or not; a view that follows the registry."""
+        return self._catalog.every()
+
+    def in_force(self, tenant: str | None = None) -> list[SkillManifest]:
+        """The skills a tenant may use (None: all), by name."""
+        return self._catalog.in_force(tenant)
+
+    async def discover(self, text: str, tenant: str, agent_skills: Sequence[str], limit: int) -> list[DiscoveredSkill]:
+        """`nearest` for a text. Raises what the embedder and the store raise."""
+        if not self._catalog.in_force(tenant):
+            return []
+        vector = (await self._embedder.embed([text or " "]))[0]
+        return await self.nearest(vector, tenant, agent_skills, limit)
+
+    async def nearest(
+        self, vector: Sequence[float], tenant: str, agent_skills: Sequence[str], limit: int
+    ) -> list[DiscoveredSkill]:
+        """The skills nearest to a text's vector, of those the agent (names, or patterns with `*`) and the tenant may
+        use. Raises what the store raises."""
+        return await discover(self._store, self._catalog, self._vectors, vector, tenant, agent_skills, limit)
+
+    async def _follow(self, reader: Reader) -> None:
+        while True:
+            try:
+                self._take_all(await reader.batch())
+                await self._settle()
+            except PeerError as error:
+                log.warning("the skill registry waits: %s", error.code)
+                await asyncio.sleep(RETRY_S)
+
+    def _take_all(self, records: list[Record]) -> None:
+        for record in records:
+            error = self._take(record)
+            if error is not None:
+                log.warning("a record of %s was refused: %s", SKILLS.name, error, extra={"offset": record.offset})
+                self._refused.append((record, error))
+
+    def _take(self, record: Record) -> HeadstartError | None:
+        """Takes one record in; gives the reason why it can not."""
+        try:
+            event = decode(record)
+            if isinstance(event, SkillRegistered):
+                self._catalog.register(event.manifest)
+            elif isinstance(event, SkillPointed):
+                if self._catalog.point(event.name, event.version):
+                    self._changed(event.name)
+            else:
+                return InvalidInput(f"a {record.type} record does not belong on {SKILLS.name}", code="wrong_topic")
+        except HeadstartError as error:
+            return error
+        return None
+
+    def _changed(self, name: str) -> None:
+        self._unindexed[name] = None
+        manifest = self._catalog.by_name(name)
+        for listener in self._listeners:
+            listener(name, manifest)
+
+    async def _settle(self) -> None:
+        """Brings the store to what is in force and sets bad records aside. What fails stays to be done."""
+        for name in list(self._unindexed):
+            manifest = self._catalog.by_name(name)
+            if manifest is None:
+                await self._store.withdraw_skill(name)
+            else:
+                vector = self._vectors.get(manifest.id)
+                if vector is None:
+                    vector = self._vectors[manifest.id] = mean(await self._embedder.embed(texts_of(manifest)))
+                await self._store.upsert_skill(manifest, vector)
+            self._unindexed.pop(name)
+        while self._refused:
+            record, error = self._refused[0]
+            await dead_letter(self._bus, record, error, STAGE)
+            self._refused.pop(0)
+
+    async def _not_yet_set_aside(
+        self, refused: list[tuple[Record, HeadstartError]]
+    ) -> list[tuple[Record, HeadstartError]]:
+        if not refused:
+            return []
+        reader = await self._bus.reader(DEAD_LETTERS.name, {PARTITION: "earliest"})
+        done: set[int] = set()
+        try:
+            end = await reader.end_offset(PARTITION)
+            while reader.position(PARTITION) < end:
+                for record in await reader.batch():
+                    if record.header(f"{PREFIX}topic") == SKILLS.name:
+                        done.add(DeadLetter.of(record).offset)
+        finally:
+            await reader.close()
+        return [(record, error) for record, error in refused if record.offset not in done]
