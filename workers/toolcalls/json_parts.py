@@ -80,10 +80,9 @@ def string(reader: Reader, index: int | None, path: Path | None, raw: list[str])
             raise Malformed(reader.position, "too_large", f"more than {limit} characters in a string")
         reader.base += end
         reader.buf, reader.pos = "", 0
-        reader.quiet = '"'
         reader.live = live
         try:
-            chunk = yield
+            chunk = yield from reader.chunk('"')
         except Ended as ended:
             reader.quiet = None
             reader.buf = _unread(reader, live is not None, raw)
@@ -236,10 +235,9 @@ def captured(reader: Reader, index: int | None, level: int) -> Steps:
         reader.base += len(segment)
         if reader.base - start > limits.arguments_size:
             raise Malformed(reader.base, "too_large", f"more than {limits.arguments_size} characters in a container")
-        reader.quiet = closer
         reader.live = None
         try:
-            chunk = yield
+            chunk = yield from reader.chunk(closer)
         except Ended as ended:
             reader.quiet = None
             pieces.extend((held, *waiting))
@@ -287,7 +285,7 @@ def scalar(reader: Reader, index: int | None) -> Steps:
             if size > limit:
                 raise Malformed(start, "too_large", f"more than {limit} characters in a number")
             try:
-                chunk = yield
+                chunk = yield from reader.chunk(None)
                 reader.base += end
                 reader.buf, reader.pos = chunk, 0
                 continue

@@ -41,6 +41,18 @@ class Malformed(Exception):
         self.message = message
 
 
+class Ahead:
+    """Markers that may come next, behind a little space."""
+
+    __slots__ = ("full", "half")
+
+    def __init__(self, *strings: str) -> None:
+        space = r"[ \t\r\n]{0,64}"
+        halves = sorted({s[:n] for s in strings for n in range(1, len(s))}, key=len, reverse=True)
+        self.full = re.compile(f"{space}({'|'.join(map(re.escape, strings))})").match
+        self.half = re.compile(f"{space}(?:{'|'.join(map(re.escape, halves))})?\\Z").match
+
+
 class Reader:
     """`buf[pos:]` is what has come and was not consumed; `base` is the position of `buf[0]` in the whole text.
 
@@ -105,6 +117,17 @@ class Reader:
         if self.tape is not None:
             self.tape.append(chunk)
 
+    def chunk(self, quiet: str | None) -> Steps:
+        """Waits for the next chunk and returns it, leaving `buf` alone. Until it holds `quiet`, chunks may be put
+        aside.
+        """
+        if self.tape is None:
+            self.quiet = quiet
+            return (yield)
+        chunk = yield
+        self.tape.append(chunk)
+        return chunk
+
     def record(self) -> None:
         """Keeps all text from here on, so that it can be given back as it was."""
         self.tape = [self.buf[self.pos :]]
@@ -158,6 +181,16 @@ class Reader:
         if found is None:
             raise Malformed(self.position, "unexpected_text", f"expected {' or '.join(map(repr, options))}")
         return found
+
+    def ahead(self, look: Ahead) -> Steps:
+        """Which of `look` comes next, or None; nothing is read. Waits only while one is still possible."""
+        while True:
+            match = look.full(self.buf, self.pos)
+            if match is not None:
+                return match.group(1)
+            if look.half(self.buf, self.pos) is None:
+                return None
+            yield from self.more()
 
     def name(self, stop: re.Pattern[str]) -> Steps:
         """The short text before the first match of `stop` (one character), which stays unread. Bounded by

@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
-from workers.toolcalls.dialects import hermes, json_list
+from workers.toolcalls.dialects import (
+    deepseek,
+    gemma,
+    glm,
+    gpt_oss,
+    hermes,
+    json_list,
+    kimi,
+    llama,
+    mistral,
+    qwen3_xml,
+)
 from workers.toolcalls.dialects.base import Dialect
 
 __all__ = ["Dialect", "for_model", "get", "names"]
 
 # In the order in which they are asked about a model's name: the special before the general.
-_DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (hermes.DIALECT, json_list.DIALECT)}
+_DIALECTS: dict[str, Dialect] = {
+    dialect.name: dialect
+    for dialect in (
+        gpt_oss.DIALECT,
+        deepseek.DIALECT,
+        kimi.K3,
+        kimi.K2,
+        glm.DIALECT,
+        mistral.DIALECT,
+        gemma.DIALECT,
+        qwen3_xml.DIALECT,
+        hermes.DIALECT,
+        llama.DIALECT,
+        json_list.DIALECT,
+    )
+}
 
 
 def names() -> tuple[str, ...]:
