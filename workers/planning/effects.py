@@ -24,6 +24,8 @@ from streams.events.turn import TurnAccepted
 from streams.writer import StageWriter
 from workers.planning.commands import Called, Compensate, Discover, Discovered, Fire, Input, Look, Recollected, Routed
 from workers.routing.router import Router
+from workers.skills import failures
+from workers.skills.compensation import compensation_arguments
 from workers.skills.executor import CallContext, HttpExecutor
 from workers.skills.registry import SkillRegistry
 
@@ -49,7 +51,13 @@ class Effects:
     ) -> None:  # fmt: skip
         self._store, self._embedder, self._router = store, embedder, router
         self._registry, self._executor, self._past = registry, executor, past
-        self._writer, self._clock_ms = writer, clock_ms
+        self._writer = writer
+        self.clock_ms = clock_ms
+        self._vectors: dict[str, list[float]] = {}
+
+    def forget(self, turn: str) -> None:
+        """The turn has ended."""
+        self._vectors.pop(turn, None)
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
@@ -60,6 +68,7 @@ class Effects:
         try:
             vector = (await self._embedder.embed([item.text or " "]))[0]
             embed_ms = _since(started)
+            self._vectors[accepted.turn] = vector
             if not item.agent:
                 route = self._router.route(vector)
                 deliver(Routed(agent=route.agent, verdict=route.verdict, scores=route.scores, took_ms=_since(started)))
@@ -71,7 +80,7 @@ class Effects:
         deliver(
             Recollected(
                 Recalled(
-                    items=recalled, history=messages, at_ms=int(self._clock_ms()), position=position,
+                    items=recalled, history=messages, at_ms=int(self.clock_ms()), position=position,
                     took_ms=_since(asked), embed_ms=embed_ms,
                 )
             )
@@ -87,16 +96,19 @@ class Effects:
         except HeadstartError as error:
             log.warning("recall failed, the turn goes on without it: %s", error.code, extra={"turn": accepted.turn})
             return ()
-        return tuple(rank(candidates, text, int(self._clock_ms()), tokens))
+        return tuple(rank(candidates, text, int(self.clock_ms()), tokens))
 
     async def discover(self, accepted: TurnAccepted, item: Discover, deliver: Deliver) -> None:
         """Finds the skills whose descriptions are nearest to the turn's text among those the agent may use."""
         started = time.perf_counter()
-        found = await self._registry.discover(item.text, accepted.tenant, item.patterns, item.limit)
+        vector = self._vectors.pop(accepted.turn, None)
+        if vector is None:  # the turn was taken over
+            vector = (await self._embedder.embed([item.text or " "]))[0]
+        found = await self._registry.nearest(vector, accepted.tenant, item.patterns, item.limit)
         manifests = tuple(manifest for manifest in (self._registry.get(row.skill) for row in found) if manifest)
         deliver(
             Discovered(
-                SkillsDiscovered(skills=tuple(found), at_ms=int(self._clock_ms()), took_ms=_since(started)), manifests
+                SkillsDiscovered(skills=tuple(found), at_ms=int(self.clock_ms()), took_ms=_since(started)), manifests
             )
         )
 
@@ -104,39 +116,32 @@ class Effects:
 
     async def fire(self, accepted: TurnAccepted, item: Fire, writer: StageWriter, deliver: Deliver) -> None:
         """Sends one call and writes its facts. A cancel aborts the request; nothing more is written then."""
-        fired = CallFired(
-            call=item.call, skill=item.manifest.id, arguments=item.arguments, effect=item.manifest.effect,
-            claim=item.claim, token=item.token, at_ms=int(self._clock_ms()), written=item.written, key=item.key,
-            closed_to_wire_ms=round(max(0.0, self._clock_ms() - item.closed_at_ms), 3),
-        )  # fmt: skip
-        started = time.perf_counter()
+        course = _Course(self, accepted, item, writer)
         context = CallContext(
             turn=accepted.turn, call=item.call, claim=item.claim, key=item.key, tenant=accepted.tenant,
             user=accepted.user, locale=accepted.options.locale, deadline_at_ms=accepted.deadline_at_ms,
         )  # fmt: skip
+        started = time.perf_counter()
+        pure = item.manifest.effect == "pure"
         try:
-            if item.manifest.effect == "pure":
-                request = asyncio.create_task(self._executor.call(item.manifest, item.arguments, context))
-                try:
-                    await asyncio.sleep(0)  # the request takes its first step before its fact is written
-                    _ = await writer.post(fired)
-                    outcome = await request
-                finally:
-                    request.cancel()
-            else:
+            if not pure:
                 await self._claim(accepted, item)
-                await writer.write(fired)
-                outcome = await self._executor.call(item.manifest, item.arguments, context)
+                await writer.write(course.fired())
+            outcome = await self._executor.call(
+                item.manifest, item.arguments, context, course.on_sent if pure else None
+            )  # fmt: skip
         except HeadstartError as error:
+            await course.written()
             await self._failed(accepted, item, writer, deliver, error, _since(started))
             return
+        await course.written()
         answered = CallAnswered(
             call=item.call, result=outcome.result, status=outcome.status, took_ms=outcome.took_ms,
-            at_ms=int(self._clock_ms()), size_bytes=outcome.size_bytes, cut=outcome.cut, attempts=outcome.attempts,
+            at_ms=int(self.clock_ms()), size_bytes=outcome.size_bytes, cut=outcome.cut, attempts=outcome.attempts,
         )  # fmt: skip
         deliver(Called(answered, item.claim))
         _ = await writer.post(answered)
-        if item.manifest.effect != "pure":
+        if not pure:
             await self._store.settle(accepted.turn, item.call, item.claim, "answered")
 
     async def _claim(self, accepted: TurnAccepted, item: Fire) -> None:
@@ -148,7 +153,7 @@ class Effects:
             raise HeadstartError("an earlier attempt may have had its effect", code="call_in_doubt")
         won = await self._store.claim(
             accepted.turn, item.call, ids.digest_hex(item.key), item.claim, LEDGER_LEASE_MS, self._writer,
-            int(self._clock_ms()),
+            int(self.clock_ms()),
         )  # fmt: skip
         if not won:
             raise HeadstartError("another worker holds this call", code="call_claimed")
@@ -157,12 +162,12 @@ class Effects:
         self, accepted: TurnAccepted, item: Fire, writer: StageWriter, deliver: Deliver,
         error: HeadstartError, took_ms: float,
     ) -> None:  # fmt: skip
-        irreversible = item.manifest.effect == "irreversible"
-        in_doubt = error.code == "call_in_doubt" or (
-            irreversible and error.retriable and not item.manifest.idempotent_key
+        in_doubt = item.manifest.effect == "irreversible" and (
+            error.code == "call_in_doubt"
+            or (failures.in_doubt(item.manifest, error) and not item.manifest.idempotent_key)
         )
         failed = CallFailed(
-            call=item.call, code=error.code, message=error.message, at_ms=int(self._clock_ms()), took_ms=took_ms,
+            call=item.call, code=error.code, message=error.message, at_ms=int(self.clock_ms()), took_ms=took_ms,
             in_doubt=in_doubt,
         )  # fmt: skip
         deliver(Called(failed, item.claim))
@@ -180,12 +185,45 @@ class Effects:
         key = ids.digest_hex("compensate", accepted.turn, str(item.call))[:32]
         context = CallContext(
             turn=accepted.turn, call=item.call, claim=1, key=key, tenant=accepted.tenant, user=accepted.user,
-            locale=accepted.options.locale, deadline_at_ms=int(self._clock_ms()) + manifest.timeout_ms,
+            locale=accepted.options.locale, deadline_at_ms=int(self.clock_ms()) + manifest.timeout_ms,
         )  # fmt: skip
         try:
-            await self._executor.call(manifest, {"of": item.arguments, "result": item.result}, context)
+            undo = compensation_arguments(manifest, item.arguments, item.result)
+            await self._executor.call(manifest, undo, context)
         except HeadstartError as error:
             log.error("compensation of call %d failed: %s", item.call, error.code, extra={"turn": accepted.turn})
+
+
+class _Course:
+    """The `call.fired` of one call. A pure one's is written when its request has left, so that nothing stands between
+    a closed argument and the wire; the others' before anything is sent."""
+
+    def __init__(self, effects: Effects, accepted: TurnAccepted, item: Fire, writer: StageWriter) -> None:
+        self._clock_ms = effects.clock_ms
+        self._item, self._writer = item, writer
+        self._posted: asyncio.Task[asyncio.Future[int]] | None = None
+        self._done = item.manifest.effect != "pure"
+
+    def fired(self) -> CallFired:
+        now_ms = self._clock_ms()
+        item = self._item
+        return CallFired(
+            call=item.call, skill=item.manifest.id, arguments=item.arguments, effect=item.manifest.effect,
+            claim=item.claim, token=item.token, at_ms=int(now_ms), written=item.written, key=item.key,
+            closed_to_wire_ms=round(max(0.0, now_ms - item.closed_at_ms), 3),
+        )  # fmt: skip
+
+    def on_sent(self) -> None:
+        """The request is on the wire."""
+        if not self._done:
+            self._done = True
+            self._posted = asyncio.get_running_loop().create_task(self._writer.post(self.fired()))
+
+    async def written(self) -> None:
+        """Waits until `call.fired` is queued; it comes first in its stage, also for a request that never left."""
+        self.on_sent()
+        if self._posted is not None:
+            _ = await self._posted
 
 
 def _since(started: float) -> float:

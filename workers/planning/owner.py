@@ -239,6 +239,7 @@ class TurnOwner:
         )  # fmt: skip
 
     def _forget(self, live: LiveTurn) -> None:
+        self._effects.forget(live.accepted.turn)
         partition = self.partitions.get(ids.partition_of(live.accepted.conversation))
         if partition is not None:
             partition.lives.pop(live.accepted.turn, None)

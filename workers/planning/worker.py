@@ -1,0 +1,96 @@
+"""The turns stage as a process: everything a turn owner needs, opened from the settings, and closed again.
+
+`TurnsWorker` is also what `headstart up` runs beside the other stages in one process.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Mapping
+
+from memory.embed import Embedder
+from memory.store import Store
+from streams import ids
+from streams.bus import Bus
+from streams.events.generating import GenerationRequested
+from streams.events.registering import WorkerAlive
+from streams.models import ModelSpec, load_models
+from streams.settings import Settings
+from workers.agents.catalog import OUT_OF_SCOPE, Agent, load_all
+from workers.planning.effects import Effects
+from workers.planning.machine import Setup
+from workers.planning.owner import TurnOwner
+from workers.routing.router import Router
+from workers.skills.executor import HttpExecutor
+from workers.skills.registry import SkillRegistry
+
+log = logging.getLogger("headstart.turns")
+
+
+class TurnsWorker:
+    """One member of the turns group. `start` returns when it has joined; `stop` hands its partitions back.
+
+    The bus, the store and the embedder are opened and closed by the caller.
+    """
+
+    def __init__(self, bus: Bus, store: Store, embedder: Embedder, settings: Settings) -> None:
+        self.name = f"turns/{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
+        self._bus, self._store, self._embedder, self._settings = bus, store, embedder, settings
+        self._executor = HttpExecutor.from_settings(settings)
+        self._registry = SkillRegistry(bus, store, embedder)
+        self.owner: TurnOwner | None = None
+
+    async def start(self) -> None:
+        agents = load_all()
+        models = load_models(self._settings)
+        router = Router(await _utterances(self._embedder, agents))
+        await self._registry.start()
+        setup = Setup(agents=agents, models=models, router_model=_router_model(models))
+        self.owner = TurnOwner(
+            self._bus, self._store, setup, self._registry, lambda owner: self._effects(owner, router),
+            place=self._place, writer=self.name,
+        )  # fmt: skip
+        await self.owner.start()
+        log.info("turns worker %s is ready: %d agents, %d skills", self.name, len(agents), len(self._registry.every()))
+
+    async def stop(self) -> None:
+        if self.owner is not None:
+            await self.owner.stop()
+        await self._registry.close()
+        await self._executor.close()
+
+    def alive(self) -> WorkerAlive:
+        """What this worker says of itself on `workers`."""
+        owner = self.owner
+        running, held = (owner.running, tuple(sorted(owner.partitions))) if owner else (0, ())
+        return WorkerAlive(
+            worker=self.name, stage="turns", at_ms=int(time.time() * 1000), running=running, partitions=held
+        )  # fmt: skip
+
+    def _effects(self, owner: TurnOwner, router: Router) -> Effects:
+        return Effects(
+            store=self._store, embedder=self._embedder, router=router, registry=self._registry,
+            executor=self._executor, past=owner, writer=self.name, clock_ms=owner.clock_ms,
+        )  # fmt: skip
+
+    def _place(self, request: GenerationRequested) -> int:
+        return ids.partition_of(request.conversation)
+
+
+async def _utterances(embedder: Embedder, agents: Mapping[str, Agent]) -> dict[str, list[list[float]]]:
+    """Every agent's utterances as unit vectors, embedded in one go."""
+    rows = [(agent.name, text) for agent in agents.values() if agent.name != OUT_OF_SCOPE for text in agent.utterances]
+    vectors = await embedder.embed([text for _, text in rows])
+    table: dict[str, list[list[float]]] = {}
+    for (name, _), vector in zip(rows, vectors, strict=True):
+        table.setdefault(name, []).append(vector)
+    return table
+
+
+def _router_model(models: Mapping[str, ModelSpec]) -> str:
+    """The model the router asks when it is unsure: one named `router`, if the table has it. Without one the nearest
+    agent takes what is unsure, since a guess of the smallest model is worse than that."""
+    return "router" if "router" in models else ""
