@@ -51,6 +51,8 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 ReportProgress = Callable[[Progress], None]
+# Reads the GGUF file, writes config, tokenizer and weights into a folder.
+WriteModel = Callable[[Path, Path, ReportProgress], None]
 
 
 def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
@@ -83,7 +85,48 @@ def is_converted(folder: Path) -> bool:
     return (folder / "config.json").is_file()
 
 
-def convert(cache: Path | None = None, report: ReportProgress = lambda progress: None) -> Path:
+def write_safetensors(source: Path, target: Path, report: ReportProgress) -> None:
+    """The real `WriteModel`: by transformers, to bfloat16 safetensors."""
+    report(Progress("load torch and transformers", 0.0))
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    import torch
+    from safetensors.torch import save_file
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    report(Progress("read the tokenizer", 0.2))
+    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    tokenizer.save_pretrained(target)
+    report(Progress("unpack the weights", 0.4))
+    model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.bfloat16)
+    report(Progress("write the weights", 0.9))
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
+    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+    model.config.save_pretrained(target)
+    model.generation_config.save_pretrained(target)
+    clean_config(target / "config.json")
+    for path in target.iterdir():
+        path.chmod(0o644)
+
+
+def clean_config(path: Path) -> None:
+    """Say bfloat16, tied embeddings and nothing of a quantization, which is what the weights now are."""
+    config = json.loads(path.read_text())
+    config.pop("quantization_config", None)
+    config.pop("_name_or_path", None)
+    config["tie_word_embeddings"] = True
+    config["dtype"] = "bfloat16"
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def convert(
+    cache: Path | None = None,
+    report: ReportProgress = lambda progress: None,
+    write_model: WriteModel = write_safetensors,
+) -> Path:
     """Convert the model in this process unless it is there already; returns its folder.
 
     Blocks for about half a minute and keeps torch in memory afterwards: `ensure_model` is the one to call from a
@@ -100,7 +143,7 @@ def convert(cache: Path | None = None, report: ReportProgress = lambda progress:
         if not is_converted(folder):
             work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
             try:
-                _write_model(source, work, report)
+                write_model(source, work, report)
                 work.chmod(0o755)  # mkdtemp makes a folder for its owner only; the model is for whoever serves it
                 work.rename(folder)
             finally:
@@ -150,43 +193,6 @@ def _file_lock(path: Path) -> Iterator[None]:
     with path.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-
-
-def _write_model(source: Path, target: Path, report: ReportProgress) -> None:
-    """Read the GGUF file and write config, weights and tokenizer into `target`."""
-    report(Progress("load torch and transformers", 0.0))
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    import torch
-    from safetensors.torch import save_file
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    report(Progress("read the tokenizer", 0.2))
-    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-    tokenizer.save_pretrained(target)
-    report(Progress("unpack the weights", 0.4))
-    model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.bfloat16)
-    report(Progress("write the weights", 0.9))
-    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
-    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
-    model.config.save_pretrained(target)
-    model.generation_config.save_pretrained(target)
-    _clean_config(target / "config.json")
-    for path in target.iterdir():
-        path.chmod(0o644)
-
-
-def _clean_config(path: Path) -> None:
-    """Say bfloat16, tied embeddings and nothing of a quantization, which is what the weights now are."""
-    config = json.loads(path.read_text())
-    config.pop("quantization_config", None)
-    config.pop("_name_or_path", None)
-    config["tie_word_embeddings"] = True
-    config["dtype"] = "bfloat16"
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def main(arguments: list[str]) -> int:
