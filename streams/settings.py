@@ -147,6 +147,14 @@ class Settings:
     dev: bool = variable(
         "DEV", flag, "false", "development profile: fixed keys, skills on loopback; never where others can reach it"
     )
+    demo_host: str = variable("DEMO_HOST", text, "127.0.0.1", "address on which the demo skill service listens")
+    demo_port: int = variable("DEMO_PORT", integer(0, 65_535), "8090", "its port; 0: any free one")
+    demo_url: str | None = variable(
+        "DEMO_URL", web_url, None, "where the turn workers reach it; unset: http:// and the two above"
+    )
+    demo_delay_ms: int = variable(
+        "DEMO_DELAY_MS", integer(0, 600_000), "0", "how long each of its skills waits before it answers"
+    )
     url: str = variable(
         "URL", web_url, "http://127.0.0.1:8080", "gateway for `headstart chat`, `keys`, `publish` and the Python client"
     )
