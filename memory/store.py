@@ -79,8 +79,8 @@ class Store(Protocol):
         """Where a turn is. None when it is not stored (yet)."""
 
     async def history(self, conversation: str, limit_turns: int) -> History:
-        """The newest `limit_turns` ended turns, those of a forked conversation's ancestors up to its `parent_turn`
-        included. Empty for an unknown or deleted conversation."""
+        """The newest `limit_turns` turns that ended at or before the position it gives, those of a forked
+        conversation's ancestors up to its `parent_turn` included. No turn for an unknown or deleted conversation."""
 
     # projection
 

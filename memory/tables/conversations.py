@@ -26,7 +26,6 @@ SELECT turn, conversation, tenant, member, partition, status, agent, accepted_at
        CASE WHEN topic_epoch = $2 THEN end_offset ELSE -1 END AS end_offset
 FROM turns WHERE turn = $1
 """
-# The position is read before the messages: they may be newer than it says, never older.
 _BEFORE_HISTORY: Final = """
 SELECT parent, parent_turn, deleted, position, resume
 FROM conversations LEFT JOIN positions ON topic_epoch = $2 AND partition = $3
@@ -36,7 +35,7 @@ _HISTORY: Final = """
 SELECT turn, messages.position, role, kind, call_id, name, messages.status, text
 FROM (
     SELECT turn, accepted_at_ms, begin_offset FROM turns
-    WHERE conversation = $1 AND status <> 'running'
+    WHERE conversation = $1 AND status <> 'running' AND NOT (topic_epoch = $4 AND end_offset > $5)
       AND ($3 = '' OR (accepted_at_ms, begin_offset) <=
            (SELECT accepted_at_ms, begin_offset FROM turns WHERE turn = $3))
     ORDER BY accepted_at_ms DESC, begin_offset DESC LIMIT $2
@@ -80,7 +79,7 @@ class ConversationTables(Tables):
                     break
                 if link == conversation and row["position"] is not None:
                     position, resume = row["position"], row["resume"]
-                found = await connection.fetch(_HISTORY, link, limit_turns - len(turns), upto)
+                found = await connection.fetch(_HISTORY, link, limit_turns - len(turns), upto, self._epoch, position)
                 turns = _by_turn(found) + turns
                 link, upto = row["parent"], row["parent_turn"]
         return History(
