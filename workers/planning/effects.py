@@ -108,7 +108,8 @@ class Effects:
         manifests = tuple(manifest for manifest in (self._registry.get(row.skill) for row in found) if manifest)
         deliver(
             Discovered(
-                SkillsDiscovered(skills=tuple(found), at_ms=int(self.clock_ms()), took_ms=_since(started)), manifests
+                SkillsDiscovered(skills=tuple(found), at_ms=int(self.clock_ms()), took_ms=_since(started)),
+                manifests,
             )
         )
 

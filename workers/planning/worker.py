@@ -9,9 +9,11 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 
 from memory.embed import Embedder
+from memory.opening import open_parts
 from memory.store import Store
 from streams import ids
 from streams.bus import Bus
@@ -94,3 +96,15 @@ def _router_model(models: Mapping[str, ModelSpec]) -> str:
     """The model the router asks when it is unsure: one named `router`, if the table has it. Without one the nearest
     agent takes what is unsure, since a guess of the smallest model is worse than that."""
     return "router" if "router" in models else ""
+
+
+@asynccontextmanager
+async def turns_stage(settings: Settings) -> AsyncIterator[str]:
+    """The stage with everything it needs, as a process runs it (streams.process)."""
+    async with open_parts(settings, "turns") as parts:
+        worker = TurnsWorker(parts.bus, parts.store, parts.embedder, settings)
+        try:
+            await worker.start()
+            yield worker.name
+        finally:
+            await worker.stop()
