@@ -27,7 +27,7 @@ Skills: TypeAlias = Mapping[str, Sequence[str] | Mapping[str, Any]]
 class OpenCall:
     """One call that has a name. `json` is the text of its arguments so far, `root` their value."""
 
-    __slots__ = ("index", "json", "name", "open_string", "parameters", "properties", "reader", "root", "state")
+    __slots__ = ("index", "json", "known", "name", "open_string", "parameters", "properties", "reader", "root", "state")
 
     def __init__(self, index: int, name: str, reader: Reader, skill: Sequence[str] | Mapping[str, Any] | None) -> None:
         self.index = index
@@ -44,6 +44,7 @@ class OpenCall:
             self.parameters: list[str] | None = list(self.properties) if self.properties else None
         else:
             self.parameters = None if skill is None else list(skill)
+        self.known = frozenset(self.parameters) if self.parameters else None
 
     def parameter(self, key: str, position: int) -> str:
         """The key to take for an argument's key as written: in repair mode a slip of a known parameter is set right."""

@@ -17,7 +17,10 @@ when the model stopped by itself, missing_close.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal, Protocol
+
+import orjson
 
 from workers.toolcalls.decode import string_value
 from workers.toolcalls.facts import (
@@ -34,10 +37,16 @@ from workers.toolcalls.json_parts import key as read_key
 from workers.toolcalls.reader import Ended, Malformed, Reader, Steps
 from workers.toolcalls.stream import Stream
 
+_SCALAR = re.compile(r'[^ \t\n\r,\]}{\[":]*').match
+_LITERALS = frozenset({"true", "false", "null"})
+# Integers from this length on may not fit 64 bits.
+_LONG_INTEGER = 19
 _SCALAR_STARTS = "-0123456789tfn"
 
+# A key without escapes, and its colon.
+_PLAIN_KEY = re.compile(r'"([^"\\\x00-\x1f\ud800-\udfff]*)"[ \t\n\r]*:').match
 # A key or number up to this many characters waits in the buffer until it is whole.
-_SHORT = 64
+_SHORT = 256
 
 _VALUE, _KEY, _COLON, _NEXT = range(4)
 
@@ -49,6 +58,8 @@ class Sink(Protocol):
     json: list[str]
     root: Any
     open_string: tuple[Any, list[str]] | None
+    # Keys of the outermost object that are taken as written; None where all are.
+    known: frozenset[str] | None
 
     def parameter(self, key: str, position: int) -> str:
         """The key to take for a key of the outermost object as written."""
@@ -69,6 +80,8 @@ def read_value(reader: Reader, sink: Sink, depth: int) -> Steps:
     partial = reader.partial
     index = sink.index
     told = sink.json.append
+    known = sink.known
+    waiting = reader.waiting
     size_limit = reader.limits.arguments_size
     depth_limit = reader.limits.depth
 
@@ -140,25 +153,35 @@ def read_value(reader: Reader, sink: Sink, depth: int) -> Steps:
                     pending, comma = pending[:-1], False
                 state = _NEXT
                 continue
+            # A plain key waits in the buffer until its colon has come: before that nothing can close.
+            while c == '"' and ":" not in buf and len(buf) - pos < _SHORT:
+                if reader.tape is None:
+                    reader.quiet, reader.live = ":", None
+                try:
+                    chunk = yield
+                except Ended:
+                    reader.quiet = None
+                    buf += "".join(waiting)
+                    waiting.clear()
+                    break
+                reader.quiet = None
+                base += pos
+                buf = buf[pos:] + "".join(waiting) + chunk
+                waiting.clear()
+                pos = 0
+            match = _PLAIN_KEY(buf, pos)
+            if match is not None:
+                key = match.group(1)
+                pending += f'"{key}":'
+                pos = match.end()
+                if not mending or (key not in container and (known is None or len(stack) > 1 or key in known)):
+                    comma = False
+                    state = _VALUE
+                    continue
+                pos -= 1
+                state = _COLON
+                continue
             state = _COLON
-            if c == '"':
-                # A plain key is short: it waits in the buffer until it is whole.
-                end = buf.find('"', pos + 1)
-                while end < 0 and len(buf) - pos < _SHORT:
-                    seen = len(buf) - pos
-                    try:
-                        chunk = yield
-                    except Ended:
-                        break
-                    base += pos
-                    buf, pos = buf[pos:] + chunk, 0
-                    end = buf.find('"', seen)
-                if end > 0:
-                    key = buf[pos + 1 : end]
-                    if "\\" not in key and key.isprintable():
-                        pos = end + 1
-                        pending += f'"{key}":'
-                        continue
             reader.buf, reader.pos, reader.base = buf, pos, base
             key = yield from read_key(reader, index, c)
             buf, pos, base = reader.buf, reader.pos, reader.base
@@ -235,15 +258,41 @@ def read_value(reader: Reader, sink: Sink, depth: int) -> Steps:
         elif c in ",:]}" or not (mending or c in "{[" or c in _SCALAR_STARTS):
             raise Malformed(base + pos, "unexpected_text", f"{c!r} where a value is due")
         else:
-            reader.buf, reader.pos, reader.base = buf, pos, base
-            if c == "{" or c == "[":
-                value, text = yield from captured(reader, index, len(stack))
-            elif c == "'":
-                value = yield from word(reader, index, c)
-                text = key_text(value)[:-1]
-            else:
-                value, text = yield from scalar(reader, index)
-            buf, pos, base = reader.buf, reader.pos, reader.base
+            text = ""
+            if c in _SCALAR_STARTS:
+                # A plain number or literal is short: it waits in the buffer until something follows it.
+                while True:
+                    match = _SCALAR(buf, pos)
+                    assert match is not None
+                    end = match.end()
+                    text = buf[pos:end]
+                    if end < len(buf) or text in _LITERALS or end - pos >= _SHORT:
+                        break
+                    try:
+                        chunk = yield
+                    except Ended:
+                        text = ""
+                        break
+                    base += pos
+                    buf, pos = text + chunk, 0
+            plain = False
+            if 0 < len(text) < _LONG_INTEGER:
+                try:
+                    value = orjson.loads(text)
+                    plain = True
+                    pos += len(text)
+                except orjson.JSONDecodeError:
+                    pass  # read again where it can be mended or refused
+            if not plain:
+                reader.buf, reader.pos, reader.base = buf, pos, base
+                if c == "{" or c == "[":
+                    value, text = yield from captured(reader, index, len(stack))
+                elif c == "'":
+                    value = yield from word(reader, index, c)
+                    text = key_text(value)[:-1]
+                else:
+                    value, text = yield from scalar(reader, index)
+                buf, pos, base = reader.buf, reader.pos, reader.base
             pending += text
             told(pending)
             if partial:
@@ -260,8 +309,14 @@ def read_value(reader: Reader, sink: Sink, depth: int) -> Steps:
         else:
             container.append(value)
             key += 1
-        comma = False
-        state = _NEXT
+        if is_object and pos < len(buf) and buf[pos] == ",":
+            pos += 1
+            pending = ","
+            comma = True
+            state = _KEY
+        else:
+            comma = False
+            state = _NEXT
 
 
 class _Document:
@@ -272,6 +327,7 @@ class _Document:
         self.json: list[str] = []
         self.root: Any = None
         self.open_string: tuple[Any, list[str]] | None = None
+        self.known: frozenset[str] | None = None
 
     def parameter(self, key: str, position: int) -> str:
         return key

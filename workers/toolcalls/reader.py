@@ -15,7 +15,9 @@ from typing import Any, TypeAlias
 
 from workers.toolcalls.facts import Fact, Limits, Path, Repaired
 
-Steps: TypeAlias = Generator[None, str, Any]
+# Yields None when it needs more text. It may also yield other steps, which are then run in its place until they are
+# through; it goes on with their result.
+Steps: TypeAlias = Generator[Any, Any, Any]
 
 _SPACE = re.compile(r"[ \t\n\r]*").match
 # Reasons for which a model stops by itself. Anything else cut it off.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from workers.toolcalls.facts import ArgumentsDelta, Fact, Limits, StringPart
-from workers.toolcalls.reader import Ended, Reader, Steps
+from workers.toolcalls.reader import Ended, Malformed, Reader, Steps
 
 # Chunks put aside unread before the grammar looks at their size; bounds what a value beyond its limit can hold.
 WAITING_MAX = 4096
@@ -29,9 +30,39 @@ class Stream:
 
     def _start(self, grammar: Callable[[Reader], Steps]) -> None:
         """Brings the grammar to its first wait."""
-        self._steps = grammar(self._reader)
-        next(self._steps)
-        self._send = self._steps.send
+        self._outer = grammar(self._reader)
+        self._inner: Steps | None = None
+        self._send = self._outer.send
+        self._run(self._send, None)
+
+    def _run(self, resume: Callable[[Any], Any], value: Any) -> None:
+        """Resumes the steps that are running, and then whatever they wait for or were waited for by."""
+        try:
+            wanted = resume(value)
+        except (StopIteration, Malformed, Ended) as through:
+            self._leave(through)
+        else:
+            if wanted is not None:
+                self._enter(wanted)
+
+    def _enter(self, wanted: Steps) -> None:
+        """The outer steps wait for others, which run from here on."""
+        self._inner, self._send = wanted, wanted.send
+        self._run(self._send, None)
+
+    def _leave(self, through: StopIteration | Malformed | Ended) -> None:
+        """The running steps are through, or failed: those around them go on. The outermost may end, but not fail."""
+        if self._inner is None:
+            if isinstance(through, Malformed):
+                raise through
+            self._done = True
+            self._reader.quiet = None
+            return
+        self._inner, self._send = None, self._outer.send
+        if isinstance(through, StopIteration):
+            self._run(self._send, through.value)
+        else:
+            self._run(self._outer.throw, through)
 
     def feed(self, chunk: str | bytes, token_ids: Sequence[int] = ()) -> list[Fact]:
         """The facts that the chunk completes.
@@ -40,7 +71,7 @@ class Stream:
         known: a special token that the text leaves out is put back before the text if it comes before any other token
         of the chunk, else behind it.
         """
-        if token_ids or isinstance(chunk, bytes):
+        if chunk.__class__ is not str or token_ids:
             chunk = self._as_text(chunk, token_ids)
         reader = self._reader
         quiet = reader.quiet
@@ -57,10 +88,12 @@ class Stream:
         if not chunk or self._done:
             return []
         try:
-            self._send(chunk)
-        except StopIteration:
-            self._done = True
-            reader.quiet = None
+            wanted = self._send(chunk)
+        except (StopIteration, Malformed) as through:
+            self._leave(through)
+        else:
+            if wanted is not None:
+                self._enter(wanted)
         out = self._out
         if out:
             facts = out[:]
@@ -83,10 +116,7 @@ class Stream:
         for _ in range(_ENDS_MAX):
             if self._done:
                 break
-            try:
-                self._steps.throw(Ended(reason))
-            except (StopIteration, Ended):
-                self._done = True
+            self._run((self._inner or self._outer).throw, Ended(reason))
         self._reader.quiet = None
         facts += self._out
         self._out.clear()
