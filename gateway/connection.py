@@ -1,0 +1,238 @@
+"""One socket: its client's frames in, frames of the log and answers out. See docs/protocol.md for every frame.
+
+A frame that can not be understood or may not be asked costs its sender an `error` and nothing else. Closing the
+socket cancels nothing: turns go on, and another socket can attach.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final
+
+from gateway.attaching import Attachments
+from gateway.frame import Frame, control
+from gateway.intake import Prepared
+from gateway.outlet import WebSocketOutlet
+from gateway.replies import error_frame
+from gateway.requests import CreateRequest, event_id_of, parse_create, parse_object, required_response
+from gateway.resume import parse_after
+from gateway.services import Services
+from gateway.session import Lanes
+from gateway.steering import Steering
+from gateway.subscription import Subscription
+from gateway.turns import start_turn, watch_turn
+from memory.rows import Principal
+from streams import ids
+from streams.errors import HeadstartError, InvalidInput, OurError, Refused
+from streams.offsets import Cursor
+
+log = logging.getLogger(__name__)
+GOING_AWAY: Final = 1012  # service restart: SDKs reconnect on it
+TOO_FAR_BEHIND: Final = 1013  # try again later
+HARD_LIMIT: Final = 4  # times frame_bytes: beyond it the socket itself is closed by the server (1009)
+
+
+class Connection:
+    """One open socket. `run` returns when it is closed; `close` asks it to end."""
+
+    def __init__(self, services: Services, principal: Principal, send: Callable[[Any], Awaitable[None]]) -> None:
+        self.outlet = WebSocketOutlet(services.limits.window_bytes, self._send_text)
+        self._services = services
+        self._principal = principal
+        self._send = send
+        self._lanes = Lanes(services.limits)
+        self._attachments = Attachments(services, principal, self.outlet, self._lane_ended)
+        self._steering = Steering(services, principal, self.outlet)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._handlers: dict[str, Callable[[Mapping[str, Any]], Awaitable[None]]] = {
+            "response.create": self._create,
+            "response.cancel": self._cancel,
+            "response.steer": self._steer,
+            "session.attach": self._attach,
+            "session.detach": self._detach,
+            "headstart.ack": self._acknowledge,
+        }
+
+    async def run(self, receive: Callable[[], Awaitable[Any]], after: Sequence[str]) -> None:
+        """Handles frames until the socket is gone. after: cursors to attach at once, one per conversation."""
+        try:
+            for cursor in after:
+                await self._answering(self._attach({"after": cursor}), {})
+            while True:
+                message = await receive()
+                if message["type"] == "websocket.disconnect":
+                    return
+                data = message.get("text")
+                await self._frame(data if data is not None else message.get("bytes") or b"")
+        finally:
+            await self._end()
+
+    async def close(self, code: int) -> None:
+        """Closes the socket with this code, after what is already queued for as long as the socket takes it."""
+        try:
+            await asyncio.wait_for(self.outlet.flushed(), timeout=0.5)
+        except TimeoutError:
+            log.debug("a socket was closed with frames waiting; its client reads them from the log")
+        self.outlet.close()
+        try:
+            await self._send({"type": "websocket.close", "code": code})
+        except OSError:
+            return  # it was closed from the other side meanwhile
+
+    async def _end(self) -> None:
+        self.outlet.close()
+        self._attachments.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _send_text(self, body: bytes) -> None:
+        await self._send({"type": "websocket.send", "text": body.decode()})
+        self._services.metrics.frames.inc()
+
+    # frames in
+
+    async def _frame(self, data: str | bytes) -> None:
+        body: Mapping[str, Any] = {}
+        try:
+            # A text of n characters has at least n bytes, so only short texts have to be measured twice.
+            limit = self._services.limits.frame_bytes
+            if len(data) > limit or (isinstance(data, str) and len(data) * 4 > limit and len(data.encode()) > limit):
+                raise InvalidInput("the frame is too large", code="frame_too_large", limit_bytes=limit)
+            self._services.door.count_frame(self._principal)
+            body = parse_object(data)
+        except HeadstartError as error:
+            self._fail(error, body)
+            return
+        await self._answering(self._handle(body), body)
+
+    async def _handle(self, body: Mapping[str, Any]) -> None:
+        kind = body.get("type")
+        if not isinstance(kind, str):
+            raise InvalidInput("a frame has a 'type'", code="missing_type", param="type")
+        handler = self._handlers.get(kind)
+        if handler is None:
+            raise InvalidInput(
+                "a frame of unknown type", code="unknown_frame", param="type",
+                hint=f"known are {', '.join(self._handlers)}",
+            )  # fmt: skip
+        await handler(body)
+
+    async def _answering(self, work: Coroutine[Any, Any, None], body: Mapping[str, Any]) -> None:
+        """Runs work; what it raises becomes an `error` frame that names the frame it answers."""
+        try:
+            await work
+        except HeadstartError as error:
+            self._fail(error, body)
+        except Exception:
+            log.exception("a frame could not be handled")
+            self._fail(OurError("something went wrong on our side"), body)
+
+    def _fail(self, error: HeadstartError, body: Mapping[str, Any], response_id: str = "") -> None:
+        self._services.metrics.errors.labels(error.code).inc()
+        event_id, stream_id = body.get("event_id"), body.get("stream_id")
+        frame = error_frame(
+            error,
+            event_id if isinstance(event_id, str) else "",
+            stream_id if isinstance(stream_id, str) else None,
+            response_id,
+        )
+        if not self.outlet.answer(frame):
+            self._spawn(self.close(TOO_FAR_BEHIND))
+
+    def _answer(self, frame: bytes) -> None:
+        if not self.outlet.answer(frame):
+            self._spawn(self.close(TOO_FAR_BEHIND))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # response.create
+
+    async def _create(self, body: Mapping[str, Any]) -> None:
+        request = parse_create(body)
+        if request.background:
+            raise InvalidInput("'background' is not for sockets: closing one cancels nothing", param="background")
+        if self._services.draining:
+            raise Refused("this gateway is stopping", code="draining", hint="connect again, another one will answer")
+        if self._lanes.request(request):
+            self._spawn(self._answering(self._start(request), body))
+        else:
+            self._answer(control("headstart.queued", {"event_id": request.event_id or None}, request.stream_id))
+
+    async def _start(self, request: CreateRequest) -> None:
+        followed: list[Subscription] = []
+
+        def follow(prepared: Prepared) -> Subscription:
+            followed.append(self._attachments.follow(prepared, request.stream_id))
+            return followed[0]
+
+        try:
+            started = await start_turn(self._services, self._principal, request, follow)
+        except BaseException:
+            self._lane_ended("", request.stream_id, None)
+            raise
+        self._answer(started.accepted(request))
+        fields = {"event_id": request.event_id, "stream_id": request.stream_id}
+        response = started.prepared.response
+
+        def told(error: HeadstartError) -> None:
+            self._fail(error, fields, response)
+            if error.code == "response_expired":
+                self._lane_ended("", request.stream_id, None)
+
+        watch_turn(self._services, started, request, followed[0], told, self._spawn_safely)
+
+    def _spawn_safely(self, work: Coroutine[Any, Any, None]) -> None:
+        if self.outlet.closed:
+            work.close()
+        else:
+            self._spawn(self._answering(work, {}))
+
+    def _lane_ended(self, turn: str, stream_id: str | None, frame: Frame | None) -> None:
+        """A turn of a lane ended (or could not be started): steers that wait for it are told, the next one starts."""
+        if frame is not None:
+            self._steering.ended(turn, frame)
+        request = self._lanes.finished(stream_id)
+        if request is not None and not self.outlet.closed:
+            fields = {"event_id": request.event_id, "stream_id": request.stream_id}
+            self._spawn(self._answering(self._start(request), fields))
+
+    # the other frames
+
+    async def _cancel(self, body: Mapping[str, Any]) -> None:
+        response = required_response(body, "response_id")
+        place = await self._services.directory.find(ids.turn_of(response), self._principal)
+        if place.ended or self._attachments.ended(place.conversation, place.turn):
+            raise Refused("the response has ended", code="response_already_completed", param="response_id")
+        event_id = event_id_of(body, {})
+        await self._services.intake.cancel(self._principal, place.conversation, place.turn, event_id)
+        self._answer(control("headstart.cancel.accepted", {"event_id": event_id or None, "response_id": response}))
+
+    async def _steer(self, body: Mapping[str, Any]) -> None:
+        await self._steering.steer(body, self._attachments)
+
+    async def _attach(self, body: Mapping[str, Any]) -> None:
+        after = parse_after(body.get("after", "live"))
+        conversation = body.get("conversation")
+        if conversation is None and isinstance(after, Cursor):
+            conversation = after.conversation
+        if not isinstance(conversation, str) or not ids.is_id(ids.CONVERSATION, conversation):
+            raise InvalidInput("'conversation' is an id of this service", code="invalid_conversation")
+        await self._attachments.attach(conversation, after)
+
+    async def _detach(self, body: Mapping[str, Any]) -> None:
+        conversation = body.get("conversation")
+        if not isinstance(conversation, str) or not self._attachments.detach(conversation):
+            raise InvalidInput("not attached to this conversation", code="not_attached", param="conversation")
+        self._answer(control("session.detached", {"conversation": conversation}))
+
+    async def _acknowledge(self, body: Mapping[str, Any]) -> None:
+        after = parse_after(body.get("cursor"))
+        if not isinstance(after, Cursor):
+            raise InvalidInput("'cursor' is the cursor of a frame", code="invalid_cursor", param="cursor")
+        self.outlet.acknowledge(after.conversation, (after.offset, after.frame))

@@ -1,0 +1,31 @@
+"""What every connection of a gateway shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.access import Door
+from gateway.directory import Directory
+from gateway.feed import Feed
+from gateway.intake import Intake
+from gateway.limits import Limits
+from gateway.metrics import Metrics
+from memory.store import Store
+from streams.bus import Bus
+
+
+@dataclass(slots=True)
+class Services:
+    """The parts of one gateway. draining: it stops, so nothing new is begun."""
+
+    bus: Bus
+    store: Store
+    feed: Feed
+    directory: Directory
+    intake: Intake
+    door: Door
+    limits: Limits
+    metrics: Metrics
+    now_ms: Callable[[], int]
+    draining: bool = False

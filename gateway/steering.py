@@ -1,0 +1,139 @@
+"""Steering: more user input for a response that runs, with the standard's three answers.
+
+`accepted`: the log has the input. `pending`: the response stopped for the client's tool output or approval, the input
+waits for the request that brings it. `failed`: nothing happened, the input is given back. The successor's
+`response.created` is the commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from gateway.attaching import Attachments
+from gateway.frame import Frame, control
+from gateway.outlet import Outlet
+from gateway.requests import event_id_of, parse_input
+from gateway.services import Services
+from gateway.subscription import Subscription
+from memory.rows import Principal
+from streams import ids
+from streams.errors import HeadstartError, InvalidInput
+
+PENDING_STEERS: Final = 8  # of one response
+
+
+class Steering:
+    """The steers of one socket."""
+
+    def __init__(self, services: Services, principal: Principal, outlet: Outlet) -> None:
+        self._services = services
+        self._principal = principal
+        self._outlet = outlet
+        # turn -> successor -> the input as it was sent, and the subscriptions that wait for that successor
+        self._pending: dict[str, dict[str, tuple[Any, list[Subscription]]]] = {}
+
+    async def steer(self, body: Mapping[str, Any], attachments: Attachments) -> None:
+        """Handles one `response.steer`. Every refusal is a `response.steer.failed`."""
+        given, previous = body.get("input"), body.get("previous_response_id")
+        if not isinstance(previous, str) or not ids.is_id(ids.RESPONSE, previous):
+            self._failed("response_not_found", "there is no such response", str(previous), given, None)
+            return
+        try:
+            items = parse_input(given, user_only=True)
+            event_id = event_id_of(body, {})
+            if not items:
+                raise InvalidInput("the input is empty", param="input")
+        except InvalidInput as error:
+            self._failed("invalid_input", error.message, previous, given, None)
+            return
+        turn = ids.turn_of(previous)
+        try:
+            place = await self._services.directory.find(turn, self._principal)
+        except HeadstartError as error:
+            self._failed("response_not_found", error.message, previous, given, None)
+            return
+        subscriptions = attachments.subscriptions(place.conversation)
+        lane = next((other.turns[turn] for other in subscriptions if turn in other.turns), None)
+        if place.ended or attachments.ended(place.conversation, turn):
+            self._failed("response_already_completed", "the response has ended", previous, given, lane)
+            return
+        waiting = self._pending.setdefault(turn, {})
+        if len(waiting) >= PENDING_STEERS:
+            self._failed("too_many_pending_steers", "too much input waits already", previous, given, lane)
+            return
+        successor = self._services.intake.successor(turn, event_id)
+        showing = [other for other in subscriptions if turn in other.turns]
+        waiting[successor] = (given, showing)
+        for other in showing:
+            other.turns.setdefault(successor, lane)
+        try:
+            await self._services.intake.steer(
+                self._principal, place.conversation, turn, successor, items, event_id
+            )  # fmt: skip
+        except HeadstartError as error:
+            waiting.pop(successor, None)
+            for other in showing:
+                other.drop(successor)
+            self._failed("successor_creation_failed", error.message, previous, given, lane)
+            return
+        steer = {"id": _steer_id(successor), "previous_response_id": previous}
+        fields = {"sequence_number": self._sequence(place.conversation, turn, attachments), "steer": steer}
+        self._outlet.answer(control("response.steer.accepted", fields, lane))
+
+    def ended(self, turn: str, frame: Frame) -> None:
+        """A response of this socket ended without a successor of its own: what waits for it is told."""
+        waiting = self._pending.pop(turn, None)
+        if not waiting:
+            return
+        response = orjson.loads(frame.body)["response"]
+        previous = ids.response_of(turn)
+        required = _required(response)
+        for successor, (given, showing) in waiting.items():
+            if response["status"] in ("cancelled", "failed"):
+                for other in showing:
+                    other.turns.pop(successor, None)
+                message = f"the response was {response['status']}"
+                self._failed("successor_creation_failed", message, previous, given, None, frame.sequence)
+            elif required:
+                fields = {
+                    "sequence_number": frame.sequence, "reason": "waiting_for_required_input",
+                    "required_input": required,
+                    "steer": {"id": _steer_id(successor), "previous_response_id": previous},
+                }  # fmt: skip
+                self._outlet.answer(control("response.steer.pending", fields))
+
+    def _sequence(self, conversation: str, turn: str, attachments: Attachments) -> int:
+        for other in attachments.subscriptions(conversation):
+            projector = other.channel.fold.projector(turn)
+            if projector is not None:
+                return projector.sequence
+        return 0
+
+    def _failed(
+        self, code: str, message: str, previous: str, given: Any, lane: str | None, sequence: int = 0
+    ) -> None:  # fmt: skip
+        self._services.metrics.errors.labels(code).inc()
+        fields = {
+            "sequence_number": sequence,
+            "error": {"type": "invalid_request_error", "code": code, "message": message},
+            "steer": {"input": given, "previous_response_id": previous},
+        }
+        self._outlet.answer(control("response.steer.failed", fields, lane))
+
+
+def _steer_id(successor: str) -> str:
+    return f"steer_{ids.body_of(successor)}"
+
+
+def _required(response: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the response waits for, in the standard's form: one stub for each of the client's calls and approvals."""
+    stubs: list[dict[str, Any]] = []
+    for item in response["output"]:
+        if item["type"] == "function_call":
+            stubs.append({"type": "function_call_output", "call_id": item["call_id"], "name": item["name"]})
+        elif item["type"] == "mcp_approval_request":
+            stubs.append({"type": "mcp_approval_response", "approval_request_id": item["id"]})
+    return stubs
