@@ -32,7 +32,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from headstart.client_backoff import Backoff
 from headstart.client_errors import error_of_close, error_of_handshake
-from headstart.client_readers import Action, Bound, Deliver, Fail, Frame, Send
+from headstart.client_readers import Action, Bound, Deliver, Fail, Frame, Reconnect, Send
 from headstart.client_state import LIMIT_BYTES, ClientState
 from headstart.client_streams import Attachment, Result, Stream, Turn
 from streams.errors import HeadstartError, InvalidInput, PeerUnavailable, Refused
@@ -135,7 +135,7 @@ class Client:
         self._draw, self._sleep, self._dial = draw, sleep, dial
         self._streams: dict[int, Stream] = {}
         self._outbox: _Outbox | None = None
-        self._heard = False
+        self._heard = self._useless = False
         self._ready = asyncio.Event()
         self._fatal: HeadstartError | None = None
         self._task: asyncio.Task[None] | None = None
@@ -227,22 +227,22 @@ class Client:
         self._apply(self.state.consumed(key, size_bytes))
 
     def dropped(self, key: int) -> None:
-        self.state.release(key)
         self._streams.pop(key, None)
+        self._apply(self.state.release(key))
 
     # -- the connection -------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
         """Keep a connection up until the client is closed or another attempt is useless. `failures` counts handshakes
-        in a row that failed; `attempt` grows until a frame has come, so that a gateway that accepts and closes at once
-        is not asked again in a tight loop."""
+        in a row that failed; `attempt` grows until a connection was of use, so that a gateway that accepts and closes
+        at once is not asked again in a tight loop."""
         failures = attempt = 0
         while True:
-            self._heard = False
+            self._heard = self._useless = False
             before = self.connections
             fatal = await self._connection()
             failures = 0 if self.connections > before else failures + 1
-            attempt = 0 if self._heard else attempt
+            attempt = 0 if self._heard and not self._useless else attempt
             if fatal is None and self._backoff.exhausted(failures):
                 fatal = PeerUnavailable(f"no gateway answered at {self.url}", failures=failures)
             if fatal is not None:
@@ -273,7 +273,7 @@ class Client:
         self._apply(self.state.connected())
         self._ready.set()
         try:
-            while True:
+            while not self._useless:
                 raw = await socket.recv()
                 self._heard = True
                 self._take(raw)
@@ -330,6 +330,8 @@ class Client:
                     turn = self._streams[key]
                     if isinstance(turn, Turn):
                         turn.bind(response, conversation)
+                case Reconnect():
+                    self._useless = True
 
     def _give_up(self, error: HeadstartError) -> None:
         self._fatal = self._fatal or error

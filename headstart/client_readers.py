@@ -14,6 +14,7 @@ from streams.offsets import Cursor
 
 Frame = dict[str, Any]
 TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_ATTACH: Final = "attach/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,12 @@ class Bound:
     conversation: str
 
 
-Action = Send | Deliver | Fail | Bound
+@dataclass(frozen=True, slots=True)
+class Reconnect:
+    """This connection can not carry on where another one may: end it."""
+
+
+Action = Send | Deliver | Fail | Bound | Reconnect
 
 
 @dataclass(slots=True)
@@ -59,6 +65,7 @@ class Reader:
 
     request: what is sent again on a new connection until the turn's first frame is there. start: where an attachment
     begins while it has no cursor. parent: the response this one succeeds, for a steer. last: the newest frame given.
+    anchor: a place before its first frame, where the gateway named one.
     lagging: its frames are left in the log until its consumer has caught up. ticket: the number of the attach it
     waits for; until that is answered no frame is for it, -1 when it waits for none. sequence: of a turn's next frame.
     healed: the sequence at which frames were missing last.
@@ -73,6 +80,7 @@ class Reader:
     request: Frame | None = None
     start: str = ""
     last: Cursor | None = None
+    anchor: Cursor | None = None
     sequence: int = 0
     healed: int = -1
     queued_bytes: int = 0
@@ -86,16 +94,20 @@ class Reader:
         return self.request is None or self.last is not None
 
     @property
+    def cursor(self) -> Cursor | None:
+        return self.last or self.anchor
+
+    @property
     def place(self) -> str:
         """Where its feed has to begin. A turn that has seen nothing of itself begins with its conversation."""
-        return self.last.encode() if self.last is not None else self.start or "start"
+        return self.cursor.encode() if self.cursor is not None else self.start or "start"
 
 
 def earliest_place(readers: Sequence[Reader]) -> str:
     """The place from which one feed serves all of these readers: "start" before any cursor, "live" after all."""
     if any(reader.place == "start" for reader in readers):
         return "start"
-    cursors = [reader.last for reader in readers if reader.last is not None]
+    cursors = [reader.cursor for reader in readers if reader.cursor is not None]
     if not cursors:
         return "live"
     earliest = cursors[0]
@@ -134,8 +146,22 @@ def decoded(text: object) -> Cursor | None:
         return None
 
 
-def attach_frame(conversation: str, after: str) -> Frame:
-    return {"type": "session.attach", "conversation": conversation, "after": after}
+def attach_frame(conversation: str, after: str, ticket: int) -> Frame:
+    """The `event_id` is how an error says which attach it answers."""
+    event_id = f"{_ATTACH}{ticket}/{conversation}"
+    return {"type": "session.attach", "conversation": conversation, "after": after, "event_id": event_id}
+
+
+def attach_of(event_id: object) -> tuple[str, int] | None:
+    """The conversation and ticket of the attach with this `event_id`, None when it is no attach's."""
+    if not isinstance(event_id, str) or not event_id.startswith(_ATTACH):
+        return None
+    ticket, _, conversation = event_id[len(_ATTACH) :].partition("/")
+    return conversation, int(ticket)
+
+
+def detach_frame(conversation: str) -> Frame:
+    return {"type": "session.detach", "conversation": conversation}
 
 
 def cancel_frame(response: str) -> Frame:

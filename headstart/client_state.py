@@ -33,10 +33,13 @@ from headstart.client_readers import (
     Fail,
     Frame,
     Reader,
+    Reconnect,
     Send,
     attach_frame,
+    attach_of,
     cancel_frame,
     decoded,
+    detach_frame,
     earliest_place,
     is_newer,
     response_of,
@@ -64,6 +67,7 @@ class ClientState:
     _readers: dict[int, Reader] = field(default_factory=dict)
     _asked: dict[str, int] = field(default_factory=dict)  # conversation -> attaches sent on this connection
     _answered: dict[str, int] = field(default_factory=dict)
+    _attached_to: set[str] = field(default_factory=set)
     _held: HeldFrames = field(default_factory=HeldFrames)
     _acks: Acknowledgements = field(default_factory=Acknowledgements)
 
@@ -109,10 +113,16 @@ class ClientState:
         reader.conversation, reader.parent, reader.last = origin.conversation, origin.response, origin.last
         return reader.key, [Send(reader.request)]
 
-    def release(self, key: int) -> None:
-        """The consumer wants no more; nothing is cancelled by it."""
-        self._readers.pop(key, None)
+    def release(self, key: int) -> list[Action]:
+        """The consumer wants no more; nothing is cancelled by it. A conversation nobody reads is detached from."""
+        reader = self._readers.pop(key, None)
         self._trim_held()
+        if reader is None or reader.conversation not in self._attached_to or self._of(reader.conversation):
+            return []
+        self._attached_to.discard(reader.conversation)
+        # The gateway answers attaches in order, so those still on their way are counted as answered.
+        self._answered[reader.conversation] = self._asked[reader.conversation]
+        return [Send(detach_frame(reader.conversation))]
 
     def consumed(self, key: int, size_bytes: int) -> list[Action]:
         """A consumer took a delivered frame; a reader that was too slow goes on once half of its bound is free."""
@@ -147,6 +157,7 @@ class ClientState:
         """The connection is gone; readers keep their places."""
         self._asked.clear()
         self._answered.clear()
+        self._attached_to.clear()
         self._held.clear()
         self._acks.reset()
         for reader in self._readers.values():
@@ -170,6 +181,8 @@ class ClientState:
                 return self._attached(frame)
             case "session.gap":
                 return self._gap(frame, size_bytes)
+            case "session.snapshot":
+                return self._snapshot(frame, size_bytes)
             case "error" if "cursor" not in frame:
                 return self._error(frame)
         if "cursor" not in frame:
@@ -187,6 +200,7 @@ class ClientState:
         """The reader's response is known from here on: take what came before it was, and ask for what was lost."""
         reader.response = str(accepted.get("response_id") or reader.response)
         reader.conversation = str(accepted.get("conversation") or reader.conversation)
+        reader.anchor = decoded(accepted.get("cursor")) or reader.anchor
         actions: list[Action] = [Bound(reader.key, reader.response, reader.conversation)]
         if reader.cancelling:
             actions.append(Send(cancel_frame(reader.response)))
@@ -206,12 +220,11 @@ class ClientState:
         if reader is None:
             return []
         if frame["type"] == "response.steer.failed":
-            self.release(reader.key)
             facts = frame.get("error")
-            return [Fail(reader.key, error_of({**(facts if isinstance(facts, dict) else {}), "response_id": parent}))]
+            error = error_of({**(facts if isinstance(facts, dict) else {}), "response_id": parent})
+            return [Fail(reader.key, error), *self.release(reader.key)]
         if frame["type"] == "response.steer.pending":
-            self.release(reader.key)
-            return [Deliver(reader.key, frame, size_bytes, last=True)]
+            return [Deliver(reader.key, frame, size_bytes, last=True), *self.release(reader.key)]
         reader.request = None
         return self._bind(reader, frame) if frame.get("response_id") else []
 
@@ -223,46 +236,61 @@ class ClientState:
             if not 0 <= reader.ticket <= answered:
                 continue
             reader.ticket, reader.lagging = -1, False
-            if reader.last is None and reader.start == "live":
+            if reader.start == "live":
                 # From here on it has a place: frames missed while the socket is down are asked for.
-                reader.last = decoded(frame.get("from"))
+                reader.anchor = reader.anchor or decoded(frame.get("live_at"))
         return []
 
     def _gap(self, frame: Frame, size_bytes: int) -> list[Action]:
-        """The log no longer holds what a reader stood at. Attachments are told and go on; a turn can not be told
-        whole any more and ends with an error."""
+        """The log no longer holds what a reader stood at. Attachments are told (the snapshot that follows too) and go
+        on; a turn whose beginning is gone can not be told whole any more and ends with an error."""
         actions: list[Action] = []
+        oldest = decoded(frame.get("oldest"))
         for reader in self._of(str(frame.get("conversation", ""))):
             if not reader.turn:
-                reader.last = None
+                reader.last = reader.anchor = None
                 reader.queued_bytes += size_bytes
                 actions.append(Deliver(reader.key, frame, size_bytes))
-            elif reader.last is not None:
-                self.release(reader.key)
+            elif reader.last is not None and _is_lost(reader.last, oldest):
                 error = PeerError(
                     "the log no longer holds the rest of this turn",
                     code="history_gone",
                     hint="attach to the conversation from 'start'",
                     response_id=reader.response,
                 )
-                actions.append(Fail(reader.key, error))
+                actions += [Fail(reader.key, error), *self.release(reader.key)]
+        return actions
+
+    def _snapshot(self, frame: Frame, size_bytes: int) -> list[Action]:
+        actions: list[Action] = []
+        for reader in self._of(str(frame.get("conversation", ""))):
+            if not reader.turn:
+                reader.queued_bytes += size_bytes
+                actions.append(Deliver(reader.key, frame, size_bytes))
         return actions
 
     def _error(self, frame: Frame) -> list[Action]:
-        """An error frame ends the reader it names; one that names nobody ends nobody."""
-        event_id, response = frame.get("event_id"), frame.get("response_id")
-        conversation = str(frame.get("conversation", ""))
-        for reader in self._readers.values():
-            if reader.turn:
-                mine = (event_id and reader.event_id == event_id) or (response and reader.response == response)
-            else:
-                mine = not event_id and not response and reader.conversation == conversation
-            if mine:
-                if not reader.turn:
-                    self._answered[conversation] = self._answered.get(conversation, 0) + 1
-                self.release(reader.key)
-                return [Fail(reader.key, error_of(frame))]
-        return []
+        """An error frame ends the reader it names, or those that wait for the attach it names; one that names nobody
+        ends nobody. What another connection may do better is left to one."""
+        error = error_of(frame)
+        attach = attach_of(frame.get("event_id"))
+        if attach is not None:
+            conversation, ticket = attach
+            if error.facts.get("retriable"):
+                return [Reconnect()]
+            self._answered[conversation] = max(ticket, self._answered.get(conversation, 0))
+            waiting = [reader for reader in self._of(conversation) if reader.ticket == ticket]
+        else:
+            event_id, response = frame.get("event_id"), frame.get("response_id")
+            waiting = [
+                reader
+                for reader in self._readers.values()
+                if (event_id and reader.event_id == event_id) or (response and reader.response == response)
+            ]
+        actions: list[Action] = []
+        for reader in waiting:
+            actions += [Fail(reader.key, error), *self.release(reader.key)]
+        return actions
 
     def _fact(self, frame: Frame, position: Cursor, size_bytes: int) -> list[Action]:
         """A frame made from the log: each reader of its conversation takes it once."""
@@ -292,20 +320,22 @@ class ClientState:
         if reader.queued_bytes >= self.limit_bytes:
             reader.lagging = True
             return []
+        actions: list[Action] = []
+        if reader.cancelling and reader.last is None:
+            # The gateway may not have known the turn yet when the wish was sent first; now it stands in the log.
+            actions.append(Send(cancel_frame(reader.response)))
         reader.last, reader.request = position, None
         reader.sequence += 1
-        last = reader.turn and frame.get("type") in TERMINAL
-        if last:
-            del self._readers[reader.key]
         reader.queued_bytes += size_bytes
-        return [Deliver(reader.key, frame, size_bytes, last)]
+        last = reader.turn and frame.get("type") in TERMINAL
+        actions.append(Deliver(reader.key, frame, size_bytes, last))
+        return actions + self.release(reader.key) if last else actions
 
     def _heal(self, reader: Reader, sequence: int) -> list[Action]:
         """A response's frames are numbered without holes, so one that skips says that others are missing: they are
         asked for again, once."""
         self.holes += 1
         if reader.healed == reader.sequence:
-            self.release(reader.key)
             error = PeerError(
                 "the gateway leaves out frames of this turn",
                 code="frames_missing",
@@ -313,7 +343,7 @@ class ClientState:
                 expected=reader.sequence,
                 received=sequence,
             )
-            return [Fail(reader.key, error)]
+            return [Fail(reader.key, error), *self.release(reader.key)]
         reader.healed, reader.lagging, reader.request = reader.sequence, True, None
         return self._place_feed(reader.conversation, [reader])
 
@@ -345,9 +375,10 @@ class ClientState:
         the requests of turns that have no place yet, which a feed that moves to "live" could pass over."""
         current = [r for r in self._of(conversation) if r.placed and (r in waiting or not r.lagging)]
         self._asked[conversation] = number = self._asked.get(conversation, 0) + 1
+        self._attached_to.add(conversation)
         for reader in waiting:
             reader.ticket = number
-        actions: list[Action] = [Send(attach_frame(conversation, earliest_place(current)))]
+        actions: list[Action] = [Send(attach_frame(conversation, earliest_place(current), number))]
         if repeat:
             actions += [Send(r.request) for r in self._of(conversation) if r.request is not None and not r.placed]
         return actions
@@ -356,3 +387,8 @@ class ClientState:
         """Held frames are for turns that wait to be claimed; without one they are other people's."""
         if not self._unbound():
             self._held.clear()
+
+
+def _is_lost(last: Cursor, oldest: Cursor | None) -> bool:
+    """Whether a turn read up to `last` began before the oldest record there is."""
+    return oldest is None or oldest.topic_epoch != last.topic_epoch or last.turn_offset < oldest.offset

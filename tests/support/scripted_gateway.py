@@ -32,6 +32,8 @@ class World:
     submits: list[Frame] = field(default_factory=list)
     acknowledged: list[str] = field(default_factory=list)
     refuse: dict[str, str] = field(default_factory=dict)  # input -> error code
+    deaf_to_cancel: bool = False
+    unknown_to_cancel: set[str] = field(default_factory=set)  # responses that the next cancel does not find yet
 
     def log(self, conversation: str) -> FrameLog:
         return self.logs.setdefault(conversation, FrameLog(conversation))
@@ -86,7 +88,10 @@ class Feeds:
                 self.places[log.conversation] = log.index_after(frame["after"])
                 self.answers.append({
                     "type": "session.attached", "conversation": log.conversation, "from": frame["after"],
+                    "live_at": log.frames[-1]["cursor"] if log.frames else "start",
                 })  # fmt: skip
+            case "session.detach":
+                self.places.pop(frame["conversation"], None)
             case "headstart.ack":
                 self.world.acknowledged.append(frame["cursor"])
             case other:
@@ -107,6 +112,11 @@ class Feeds:
         })  # fmt: skip
 
     def _cancel(self, response: str) -> None:
+        if response in self.world.unknown_to_cancel:
+            self.world.unknown_to_cancel.discard(response)
+            return
+        if self.world.deaf_to_cancel:
+            return
         self.world.cancelled.append(response)
         for log in self.world.logs.values():
             if response in log.responses and log.of(response)[-1]["type"] not in TERMINAL:
@@ -165,6 +175,10 @@ class ScriptedGateway:
         """Wake every socket: a log has grown."""
         self._changed.set()
         self._changed = asyncio.Event()
+
+    async def wait_for_change(self) -> None:
+        """Until a client sent something, or `changed` was called."""
+        await self._changed.wait()
 
     def cut(self) -> None:
         """Cut every wire now."""

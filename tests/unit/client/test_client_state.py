@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headstart.client_readers import Bound, Deliver, Fail, Frame, Send
+from headstart.client_readers import Bound, Deliver, Fail, Frame, Reconnect, Send
 from headstart.client_state import ClientState
 from streams.errors import HeadstartError, InvalidInput, NotFound, PeerError, Refused
 from tests.support.frame_log import FrameLog, conversation_name
@@ -341,6 +341,59 @@ def test_a_gap_ends_a_turn_and_is_told_to_an_attachment() -> None:
     sim.world.logs[conversation].end(response)
     sim.settle()
     assert sim.given[attachment][-1]["type"] == "response.completed"
+
+
+def test_an_attach_that_is_refused_ends_its_reader_and_one_that_may_be_tried_again_ends_the_connection() -> None:
+    sim = Simulation()
+    sim.connect()
+    conversation = conversation_name(1)
+    first, second = sim.attach(conversation, "start"), sim.attach(conversation, "start")
+    error: Frame = {"type": "error", "event_id": f"attach/1/{conversation}", "status": 503}
+    assert sim.state.received({**error, "error": {"code": "peer_unavailable", "retriable": True}}, 9) == [Reconnect()]
+    sim.apply(sim.state.received({**error, "error": {"code": "unknown_conversation", "message": "no"}}, 9))
+    assert isinstance(sim.errors[first], NotFound)
+    assert second not in sim.errors
+
+
+def test_a_conversation_nobody_reads_any_more_is_detached_from() -> None:
+    sim = Simulation()
+    sim.connect()
+    conversation = conversation_name(1)
+    first, second = sim.attach(conversation, "start"), sim.attach(conversation, "live")
+    sim.settle()
+    assert sim.state.release(first) == []
+    assert sim.state.release(second) == [Send({"type": "session.detach", "conversation": conversation})]
+    assert sim.state.release(second) == []
+    key = sim.attach(conversation, "start")
+    sim.world.log(conversation).open()
+    sim.settle()
+    assert sim.given[key] == sim.world.log(conversation).frames
+
+
+def test_a_gap_behind_another_reader_does_not_end_a_turn_that_is_whole() -> None:
+    sim = Simulation()
+    sim.connect()
+    turn = sim.submit("e1")
+    sim.pump()
+    conversation, _ = sim.world.turns["e1"]
+    log = sim.world.logs[conversation]
+    gap = {"type": "session.gap", "conversation": conversation, "oldest": log.frames[0]["cursor"]}
+    sim.apply(sim.state.received(gap, 50))
+    frames = sim.answer("e1")
+    sim.settle()
+    assert sim.given[turn] == frames
+
+
+def test_a_cancel_is_said_again_once_the_turn_stands_in_the_log() -> None:
+    sim = Simulation()
+    sim.connect()
+    key = sim.submit("e1")
+    sim.pump(1)  # accepted, and no frame of it yet
+    sim.world.unknown_to_cancel.add(sim.responses[key])
+    sim.apply(sim.state.cancel(key))
+    assert sim.world.cancelled == []
+    sim.settle()
+    assert sim.given[key][-1]["response"]["status"] == "cancelled"
 
 
 def test_a_hole_in_a_response_is_asked_for_again_and_reported_when_it_stays() -> None:
