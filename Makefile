@@ -30,9 +30,10 @@ lint: ## ruff: rules and format
 types: ## mypy --strict
 	@$(BIN)/mypy
 
-format: ## puts the code into the form that `lint` asks for
+format: ## puts the code into the form that `lint` asks for, and the table of settings into the README
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
+	@$(BIN)/python scripts/readme_table.py
 
 bench: setup ## figures: added latency, load curve, CPU per token; JSON in bench-results/
 	@$(BIN)/python -m tests.bench

@@ -37,6 +37,10 @@ EVERYTHING = {
     "HEADSTART_DEV": "1",
     "HEADSTART_URL": "https://gateway.example",
     "HEADSTART_KEY": "key-of-client",
+    "HEADSTART_DEMO_HOST": "127.0.0.2",
+    "HEADSTART_DEMO_PORT": "9000",
+    "HEADSTART_DEMO_URL": "http://skills:9000",
+    "HEADSTART_DEMO_DELAY_MS": "50",
     "HOME": "/home/me",
 }
 

