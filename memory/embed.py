@@ -179,12 +179,21 @@ class UrlEmbedder:
     """Any server with OpenAI's `/v1/embeddings`.
 
     dimensions: None learns it from the server in `start`; otherwise it is also asked for, where models can be cut.
+    retries: by the client, with growing pauses.
     """
 
     def __init__(
-        self, base_url: str, model: str, *, api_key: str = "", dimensions: int | None = None, timeout_s: float = 30.0
+        self,
+        base_url: str,
+        model: str,
+        *,
+        api_key: str = "",
+        dimensions: int | None = None,
+        timeout_s: float = 30.0,
+        retries: int = 2,
     ) -> None:
         self._base_url = base_url
+        self._retries = retries
         self._model = model
         self._api_key = api_key
         self._asked_dimensions = dimensions
@@ -223,7 +232,10 @@ class UrlEmbedder:
 
         if self._client is None:
             self._client = openai.AsyncOpenAI(
-                base_url=self._base_url, api_key=self._api_key or "none", max_retries=2, timeout=self._timeout_s
+                base_url=self._base_url,
+                api_key=self._api_key or "none",
+                max_retries=self._retries,
+                timeout=self._timeout_s,
             )
         wanted: dict[str, Any] = {"dimensions": self._asked_dimensions} if self._asked_dimensions else {}
         try:

@@ -45,6 +45,8 @@ class MiniLM:
             from tokenizers import Tokenizer
         except ImportError as error:
             raise Misconfigured(f"MiniLM needs torch, safetensors and tokenizers: {error}", hint=HINT) from error
+        if not (folder / "tokenizer.json").is_file():
+            raise Misconfigured(f"there is no MiniLM in {folder}", hint=HINT)
         torch.set_num_threads(threads)
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.enable_truncation(MAX_TOKENS)

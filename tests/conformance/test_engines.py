@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import jsonschema
 import pytest
@@ -169,10 +170,10 @@ async def test_text_that_its_tokens_do_not_say_is_refused(subject: Subject) -> N
     [{"max_tokens": 0}, {"messages": []}, {"stop": [""]}, {"logged_text": "x"}],
     ids=["no tokens", "no messages", "empty stop string", "text without ids"],
 )
-async def test_senseless_requests_are_refused(subject: Subject, fields: dict[str, object]) -> None:
+async def test_senseless_requests_are_refused(subject: Subject, fields: dict[str, Any]) -> None:
     fields = {"messages": COUNTING, **fields}
     with pytest.raises(EngineRefused):
-        await subject.answer(**fields)  # type: ignore[arg-type]
+        await subject.answer(**fields)
     assert (await subject.answer(COUNTING, max_tokens=4)).text
 
 

@@ -194,7 +194,7 @@ async def _read(stream: AsyncIterator[Any]) -> AsyncGenerator[EngineEvent, None]
         usage = chunk.usage or usage
         for choice in chunk.choices[:1]:
             reason = choice.finish_reason or reason
-            text, carried = _whole_characters(carried + (choice.delta.content or ""))
+            text, carried = whole_characters(carried + (choice.delta.content or ""))
             if text:
                 yield EngineDelta(text, [], deltas)
                 deltas += 1
@@ -203,7 +203,7 @@ async def _read(stream: AsyncIterator[Any]) -> AsyncGenerator[EngineEvent, None]
     yield EngineFinished(_REASONS.get(reason, "error"), _usage(usage, deltas))
 
 
-def _whole_characters(text: str) -> tuple[str, str]:
+def whole_characters(text: str) -> tuple[str, str]:
     """Join the halves of characters that a server cut into two JSON escapes; an open half is carried on."""
     carried = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
     text = text.removesuffix(carried)
