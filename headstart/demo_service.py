@@ -1,0 +1,251 @@
+"""The demo skill service: real HTTP, real data, its own process. `python -m headstart.demo_service`.
+
+| skill | effect | enforces the key |
+|---|---|---|
+| search_people, search_jobs, get_weather, calculate, list_notes | pure | |
+| save_note, undone by delete_note | reversible | yes |
+| delete_note | irreversible | yes |
+| schedule_interview | irreversible | no |
+| send_message | irreversible, asks for approval | no |
+
+`GET /ledger` tells which requests arrived and what was done. HEADSTART_DEMO_DELAY_MS makes every skill slow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated
+
+import msgspec
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from headstart.demo import people
+from headstart.demo.calculator import calculate as value_of
+from headstart.demo.cities import find_city
+from headstart.demo.notebook import Arrival, Ledger
+from headstart.demo.weather import weather_of
+from headstart.service import Caller, Service, wall_clock_ms
+from streams.bus import Bus
+from streams.errors import HeadstartError, InvalidInput
+from streams.kafka_bus import KafkaBus
+from streams.settings import Settings
+
+log = logging.getLogger("headstart.demo")
+OWNER = "demo"
+Title = Annotated[str, Field(description="job title, such as data engineer", min_length=1, max_length=60)]
+Location = Annotated[str, Field(description="city or country", max_length=60)]
+Limit = Annotated[int, Field(description="how many to give", ge=1, le=10)]
+CityName = Annotated[str, Field(description="city", min_length=1, max_length=60)]
+Expression = Annotated[str, Field(description="such as 12 * (3 + 4)", min_length=1, max_length=200)]
+NoteText = Annotated[str, Field(description="what to remember", min_length=1, max_length=500)]
+Recipient = Annotated[str, Field(description="name of the person", min_length=1, max_length=80)]
+MessageText = Annotated[str, Field(description="the whole message", min_length=1, max_length=500)]
+Day = Annotated[str, Field(description="today, tomorrow or YYYY-MM-DD", max_length=10)]
+
+
+@dataclass
+class FoundPerson:
+    id: int
+    name: str
+    title: str
+    city: str
+    skills: list[str]
+    years: int
+
+
+@dataclass
+class People:
+    people: list[FoundPerson]
+    total: int
+
+
+@dataclass
+class FoundJob:
+    id: int
+    title: str
+    company: str
+    city: str
+    salary_eur: int
+    remote: bool
+
+
+@dataclass
+class Jobs:
+    jobs: list[FoundJob]
+    total: int
+
+
+@dataclass
+class DayWeather:
+    city: str
+    day: str
+    sky: str
+    mean_c: float
+    low_c: float
+    high_c: float
+    daylight_hours: float
+
+
+@dataclass
+class Value:
+    expression: str
+    value: int | float
+
+
+@dataclass
+class Note:
+    note_id: int
+    text: str
+
+
+@dataclass
+class Done:
+    id: int
+    done: str
+
+
+def day_of(text: str, today: date) -> date:
+    """A day a person names. Raises InvalidInput (`invalid_day`)."""
+    named = {"": 0, "today": 0, "tomorrow": 1}
+    if text.casefold() in named:
+        return today + timedelta(days=named[text.casefold()])
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidInput("a day is today, tomorrow or YYYY-MM-DD", code="invalid_day") from error
+
+
+def demo_service(settings: Settings, ledger: Ledger) -> Service:
+    """The service with its skills, not started. Effects and arrivals go to `ledger`."""
+
+    async def before(skill: str, key: str, caller: Caller) -> None:
+        ledger.arrived(Arrival(skill, key, caller.turn, caller.call, caller.claim, wall_clock_ms()))
+        if settings.demo_delay_ms:
+            await asyncio.sleep(settings.demo_delay_ms / 1000)
+
+    async def show_ledger(request: Request) -> Response:
+        shown = {"counts": ledger.counts(), "arrivals": ledger.arrivals, "effects": ledger.effects}
+        return Response(msgspec.json.encode(shown), media_type="application/json")
+
+    service = Service(
+        OWNER, host=settings.demo_host, port=settings.demo_port, url=settings.demo_url or "",
+        signing_key=settings.signing_key, routes=[Route("/ledger", show_ledger)], before=before,
+    )  # fmt: skip
+    _searches(service)
+    _reckoning(service)
+    _effects(service, ledger)
+    return service
+
+
+def _searches(service: Service) -> None:
+    @service.skill(examples=("data engineers in Berlin", "find a product designer in Paris", "who knows Kafka"))
+    async def search_people(title: Title, location: Location, limit: Limit = 3) -> People:
+        """Finds people by job title and location."""
+        found = people.search_people(title, location)
+        shown = [FoundPerson(p.id, p.name, p.title, p.city, list(p.skills), p.years) for p in found[:limit]]
+        return People(shown, len(found))
+
+    @service.skill(examples=("backend engineer jobs in London", "open positions in Madrid", "senior data jobs"))
+    async def search_jobs(title: Title, location: Location, limit: Limit = 3) -> Jobs:
+        """Finds open jobs by title and location."""
+        found = people.search_jobs(title, location)
+        shown = [
+            FoundJob(j.id, f"{j.level} {j.title}".strip(), j.company, j.city, j.salary_eur, j.remote)
+            for j in found[:limit]
+        ]
+        return Jobs(shown, len(found))
+
+
+def _reckoning(service: Service) -> None:
+    @service.skill(examples=("weather in Paris", "will it be sunny in Madrid tomorrow", "how warm is it in Toronto"))
+    async def get_weather(city: CityName, day: Day = "today") -> DayWeather:
+        """Tells the weather of a city on a day."""
+        found = weather_of(find_city(city), day_of(day, datetime.now(UTC).date()))
+        return DayWeather(**msgspec.structs.asdict(found))
+
+    @service.skill(examples=("what is 12 times 7", "calculate 15% of 80", "square root of 2"))
+    async def calculate(expression: Expression) -> Value:
+        """Works out an arithmetic expression."""
+        value = value_of(expression)
+        return Value(expression, int(value) if value.is_integer() and abs(value) < 1e15 else value)
+
+
+def _effects(service: Service, ledger: Ledger) -> None:
+    @service.skill(
+        effect="reversible", compensate="delete_note", idempotent_key=True,
+        examples=("note that the meeting is on Monday", "remember to buy milk", "write down this idea"),
+    )  # fmt: skip
+    async def save_note(text: NoteText, caller: Caller) -> Note:
+        """Saves a note for the member."""
+        return Note(ledger.save_note(caller.tenant, caller.user, text), text)
+
+    @service.skill(effect="irreversible", idempotent_key=True, examples=("delete note 3", "forget my last note"))
+    async def delete_note(note_id: Annotated[int, Field(description="id of the note", ge=1)], caller: Caller) -> Done:
+        """Deletes one of the member's notes."""
+        ledger.delete_note(caller.tenant, caller.user, note_id)
+        return Done(note_id, "deleted")
+
+    @service.skill(examples=("show my notes", "what did I write down"))
+    async def list_notes(caller: Caller) -> list[Note]:
+        """Lists the member's notes."""
+        return [Note(number, text) for number, text in ledger.notes(caller.tenant, caller.user).items()]
+
+    @service.skill(effect="irreversible", examples=("schedule an interview with Ada Adler tomorrow",))
+    async def schedule_interview(person: Recipient, day: Day, caller: Caller) -> Done:
+        """Schedules an interview with a person."""
+        on = day_of(day, datetime.now(UTC).date()).isoformat()
+        detail = {"person": person, "day": on}
+        return Done(ledger.done("schedule_interview", detail, caller.tenant, caller.user), "scheduled")
+
+    @service.skill(
+        effect="irreversible", approval=True, examples=("send a message to Ada Adler", "write to the first candidate")
+    )  # fmt: skip
+    async def send_message(to: Recipient, text: MessageText, caller: Caller) -> Done:
+        """Sends a message to a person."""
+        return Done(ledger.done("send_message", {"to": to, "text": text}, caller.tenant, caller.user), "sent")
+
+
+async def run(settings: Settings, bus: Bus | None = None) -> None:
+    """Serves until it is cancelled. bus None: connects to HEADSTART_KAFKA itself. Raises as Service.start."""
+    service = demo_service(settings, Ledger())
+    if bus is not None:
+        await service.run(bus)
+        return
+    own = KafkaBus.from_settings(settings, client="demo-service")
+    await own.start()
+    try:
+        await service.run(own)
+    finally:
+        await own.stop()
+
+
+async def _main() -> None:
+    settings = Settings.from_env(os.environ)
+    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s %(message)s")
+    task = asyncio.create_task(run(settings))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def main() -> None:
+    """Ends with status 0 on SIGINT or SIGTERM, with 1 and a message when it can not start."""
+    try:
+        asyncio.run(_main())
+    except HeadstartError as error:
+        raise SystemExit(f"demo service: {error}") from error
+
+
+if __name__ == "__main__":
+    main()
