@@ -65,6 +65,8 @@ class Attachments:
         except Refused:
             self._services.feed.release(prepared.channel)
             raise
+        if whole is not None:
+            whole.exclude.add(prepared.turn)  # it comes from its beginning once more, and only that way
         subscription = self._subscription(prepared.channel, conversation, whole=False)
         subscription.turns[prepared.turn] = stream_id
         self._turns.append(subscription)
@@ -109,13 +111,11 @@ class Attachments:
             subscription.begin_at(origin, position)
         assert owner.tenant == self._principal.tenant
 
-    def detach(self, conversation: str) -> bool:
-        """Stops following; False when the conversation was not attached."""
+    def detach(self, conversation: str) -> None:
+        """Stops following the conversation as a whole; nothing happens when it was not."""
         subscription = self._whole.pop(conversation, None)
-        if subscription is None:
-            return False
-        subscription.close()
-        return True
+        if subscription is not None:
+            subscription.close()
 
     def close(self) -> None:
         for subscription in [*self._whole.values(), *self._turns]:

@@ -206,7 +206,7 @@ class Connection:
 
     async def _cancel(self, body: Mapping[str, Any]) -> None:
         response = required_response(body, "response_id")
-        place = await self._services.directory.find(ids.turn_of(response), self._principal)
+        place = await self._services.directory.running(ids.turn_of(response), self._principal)
         if place.ended or self._attachments.ended(place.conversation, place.turn):
             raise Refused("the response has ended", code="response_already_completed", param="response_id")
         event_id = event_id_of(body, {})
@@ -227,8 +227,9 @@ class Connection:
 
     async def _detach(self, body: Mapping[str, Any]) -> None:
         conversation = body.get("conversation")
-        if not isinstance(conversation, str) or not self._attachments.detach(conversation):
-            raise InvalidInput("not attached to this conversation", code="not_attached", param="conversation")
+        if not isinstance(conversation, str):
+            raise InvalidInput("'conversation' is the id of a conversation", param="conversation")
+        self._attachments.detach(conversation)
         self._answer(control("session.detached", {"conversation": conversation}))
 
     async def _acknowledge(self, body: Mapping[str, Any]) -> None:

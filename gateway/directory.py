@@ -69,6 +69,7 @@ class Directory:
         self._secret = secret
         self._owners: OrderedDict[str, tuple[Owner, int]] = OrderedDict()
         self._places: OrderedDict[str, Place] = OrderedDict()
+        self._asked: OrderedDict[str, Place] = OrderedDict()
 
     # conversations
 
@@ -161,6 +162,19 @@ class Directory:
         self._places[place.turn] = place
         while len(self._places) > KEPT:
             self._places.popitem(last=False)
+
+    def asked(self, turn: str, conversation: str, principal: Principal) -> None:
+        """This gateway has sent the turn's submit; it may be cancelled before it is on the log."""
+        self._asked[turn] = Place(turn, conversation, principal.tenant, principal.user, -1)
+        while len(self._asked) > KEPT:
+            self._asked.popitem(last=False)
+
+    async def running(self, turn: str, principal: Principal) -> Place:
+        """`find`, for a command about a turn that may not be on the log yet; its offset may be -1 then."""
+        asked = self._asked.get(turn)
+        if asked is not None and (asked.tenant, asked.user) == (principal.tenant, principal.user):
+            return asked
+        return await self.find(turn, principal)
 
     async def find(self, turn: str, principal: Principal) -> Place:
         """Where a turn is. Raises NotFound (`response_not_found`) unless it is known and this member's."""

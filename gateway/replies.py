@@ -58,6 +58,7 @@ def error_body(error: HeadstartError) -> dict[str, Any]:
         "message": error.message,
         "param": error.facts.get("param"),
         "hint": error.hint,
+        "fault": error.fault,
         "retriable": error.retriable or status in (429, 503),
     }
 

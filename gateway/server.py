@@ -88,8 +88,9 @@ class Gateway:
         limits = self.services.limits
         config = uvicorn.Config(
             self.app, ws="websockets-sansio", ws_per_message_deflate=False, ws_max_size=HARD_LIMIT * limits.frame_bytes,
-            http="httptools", interface="asgi3", proxy_headers=False, loop="none", lifespan="off", log_config=None, access_log=False, server_header=False,
-            date_header=False, timeout_graceful_shutdown=max(1, limits.drain_ms // 1000),
+            http="httptools", interface="asgi3", proxy_headers=False, loop="none", lifespan="off", log_config=None,
+            access_log=False, server_header=False, date_header=False,
+            timeout_graceful_shutdown=max(1, limits.drain_ms // 1000),
         )  # fmt: skip
         self._server = _Server(config)
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
 import orjson
 
 from gateway.attaching import Attachments
@@ -25,6 +26,14 @@ from streams.errors import HeadstartError, InvalidInput
 PENDING_STEERS: Final = 8  # of one response
 
 
+class _Waiting(msgspec.Struct, frozen=True):
+    """A steer that was accepted: the input as it was sent, its name, and who waits for the successor's frames."""
+
+    given: Any
+    event_id: Any
+    showing: list[Subscription]
+
+
 class Steering:
     """The steers of one socket."""
 
@@ -32,14 +41,15 @@ class Steering:
         self._services = services
         self._principal = principal
         self._outlet = outlet
-        # turn -> successor -> the input as it was sent, and the subscriptions that wait for that successor
-        self._pending: dict[str, dict[str, tuple[Any, list[Subscription]]]] = {}
+        # turn -> successor -> what waits for it
+        self._pending: dict[str, dict[str, _Waiting]] = {}
 
     async def steer(self, body: Mapping[str, Any], attachments: Attachments) -> None:
         """Handles one `response.steer`. Every refusal is a `response.steer.failed`."""
         given, previous = body.get("input"), body.get("previous_response_id")
+        name = body.get("event_id")
         if not isinstance(previous, str) or not ids.is_id(ids.RESPONSE, previous):
-            self._failed("response_not_found", "there is no such response", str(previous), given, None)
+            self._failed("response_not_found", "there is no such response", str(previous), given, None, name)
             return
         try:
             items = parse_input(given, user_only=True)
@@ -47,26 +57,26 @@ class Steering:
             if not items:
                 raise InvalidInput("the input is empty", param="input")
         except InvalidInput as error:
-            self._failed("invalid_input", error.message, previous, given, None)
+            self._failed("invalid_input", error.message, previous, given, None, name)
             return
         turn = ids.turn_of(previous)
         try:
-            place = await self._services.directory.find(turn, self._principal)
+            place = await self._services.directory.running(turn, self._principal)
         except HeadstartError as error:
-            self._failed("response_not_found", error.message, previous, given, None)
+            self._failed("response_not_found", error.message, previous, given, None, name)
             return
         subscriptions = attachments.subscriptions(place.conversation)
         lane = next((other.turns[turn] for other in subscriptions if turn in other.turns), None)
         if place.ended or attachments.ended(place.conversation, turn):
-            self._failed("response_already_completed", "the response has ended", previous, given, lane)
+            self._failed("response_already_completed", "the response has ended", previous, given, lane, name)
             return
         waiting = self._pending.setdefault(turn, {})
         if len(waiting) >= PENDING_STEERS:
-            self._failed("too_many_pending_steers", "too much input waits already", previous, given, lane)
+            self._failed("too_many_pending_steers", "too much input waits already", previous, given, lane, name)
             return
         successor = self._services.intake.successor(turn, event_id)
         showing = [other for other in subscriptions if turn in other.turns]
-        waiting[successor] = (given, showing)
+        waiting[successor] = _Waiting(given, name, showing)
         for other in showing:
             other.turns.setdefault(successor, lane)
         try:
@@ -77,10 +87,13 @@ class Steering:
             waiting.pop(successor, None)
             for other in showing:
                 other.drop(successor)
-            self._failed("successor_creation_failed", error.message, previous, given, lane)
+            self._failed("successor_creation_failed", error.message, previous, given, lane, name)
             return
         steer = {"id": _steer_id(successor), "previous_response_id": previous}
-        fields = {"sequence_number": self._sequence(place.conversation, turn, attachments), "steer": steer}
+        fields = {
+            "event_id": name, "response_id": ids.response_of(successor), "steer": steer,
+            "sequence_number": self._sequence(place.conversation, turn, attachments),
+        }  # fmt: skip
         self._outlet.answer(control("response.steer.accepted", fields, lane))
 
     def ended(self, turn: str, frame: Frame) -> None:
@@ -91,16 +104,18 @@ class Steering:
         response = orjson.loads(frame.body)["response"]
         previous = ids.response_of(turn)
         required = _required(response)
-        for successor, (given, showing) in waiting.items():
+        for successor, steer in waiting.items():
             if response["status"] in ("cancelled", "failed"):
-                for other in showing:
+                for other in steer.showing:
                     other.turns.pop(successor, None)
                 message = f"the response was {response['status']}"
-                self._failed("successor_creation_failed", message, previous, given, None, frame.sequence)
+                self._failed(
+                    "successor_creation_failed", message, previous, steer.given, None, steer.event_id, frame.sequence
+                )
             elif required:
                 fields = {
                     "sequence_number": frame.sequence, "reason": "waiting_for_required_input",
-                    "required_input": required,
+                    "required_input": required, "event_id": steer.event_id,
                     "steer": {"id": _steer_id(successor), "previous_response_id": previous},
                 }  # fmt: skip
                 self._outlet.answer(control("response.steer.pending", fields))
@@ -113,10 +128,11 @@ class Steering:
         return 0
 
     def _failed(
-        self, code: str, message: str, previous: str, given: Any, lane: str | None, sequence: int = 0
-    ) -> None:  # fmt: skip
+        self, code: str, message: str, previous: str, given: Any, lane: str | None, event_id: Any, sequence: int = 0
+    ) -> None:
         self._services.metrics.errors.labels(code).inc()
         fields = {
+            "event_id": event_id if isinstance(event_id, str) else None,
             "sequence_number": sequence,
             "error": {"type": "invalid_request_error", "code": code, "message": message},
             "steer": {"input": given, "previous_response_id": previous},

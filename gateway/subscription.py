@@ -50,6 +50,7 @@ class Subscription:
         self.turns: dict[str, str | None] = {}
         self.accepted: set[str] = set()
         self.behind = 0  # how often it fell out of the live side
+        self.exclude: set[str] = set()  # turns that another subscription of the same outlet shows
         self.skip: dict[str, Position] = {}  # frames of these turns up to here were sent by another subscription
         self._feed = feed
         self._outlet = outlet
@@ -129,7 +130,7 @@ class Subscription:
         for frame in self._render(step) if self._render else step.frames:
             if (frame.offset, frame.index) <= self._position or self._closed:
                 continue
-            if self.whole or frame.turn in self.turns:
+            if frame.turn in self.turns or (self.whole and frame.turn not in self.exclude):
                 self._queue(frame, step)
             self._position = (frame.offset, frame.index)
 

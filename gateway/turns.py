@@ -65,6 +65,7 @@ async def start_turn(
     except BaseException:
         subscription.drop(prepared.turn)
         raise
+    services.directory.asked(prepared.turn, prepared.submit.conversation, principal)
     services.metrics.turns.inc()
     services.metrics.first_frame.observe((services.now_ms() - began_ms) / 1000)
     return Started(prepared, cursor)
