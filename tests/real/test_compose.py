@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import importlib.resources
 import json
 import re
@@ -12,7 +14,12 @@ import jsonschema
 import pytest
 import yaml
 
+from streams.embedded import EmbeddedBroker
+from streams.events.registering import WorkerAlive
+from streams.health import heard
+from streams.kafka_bus import KafkaBus
 from streams.settings import Settings
+from streams.topology import WORKERS
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "compose.yaml").read_text()
@@ -167,3 +174,40 @@ def test_vllm_understands_its_arguments() -> None:
     assert services()["generation"]["environment"]["HEADSTART_MODEL_URL"] == f"http://vllm:{arguments.port}/v1"
     with pytest.raises(SystemExit):
         parser.parse_args([*service["command"], "--no-such-argument"])
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("worker", "leaving", "alive"),
+    [
+        ("turns/here-1-abc", False, True),
+        ("turns/here-1-abc", True, False),
+        ("turns/elsewhere-1-abc", False, False),
+        ("memory/here-1-abc", False, False),
+    ],
+)
+async def test_the_health_check_hears_this_hosts_worker_only(
+    tmp_path: Path, worker: str, leaving: bool, alive: bool
+) -> None:
+    async with EmbeddedBroker(tmp_path) as broker:
+        settings = Settings.from_env({"HEADSTART_PARTITIONS": "1"}).on_broker(
+            broker.bootstrap, fetch_max_wait_ms=broker.fetch_max_wait_ms, idempotent=broker.idempotent
+        )
+        bus = KafkaBus.from_settings(settings)
+        await bus.start()
+
+        async def speak() -> None:
+            event = WorkerAlive(worker=worker, stage=worker.partition("/")[0], at_ms=0, leaving=leaving)
+            number = 0
+            while True:
+                await bus.publish(WORKERS.name, 0, worker, event, f"alive-{number}", worker)
+                number += 1
+
+        speaking = asyncio.create_task(speak())
+        try:
+            assert await heard(settings, "turns", "here", listen_s=30 if alive or leaving else 0.3) is alive
+        finally:
+            speaking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await speaking
+            await bus.stop()

