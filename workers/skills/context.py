@@ -105,4 +105,7 @@ def _base64(data: bytes) -> str:
 
 
 def _unbase64(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
+    """Raises ValueError on anything but unpadded base64url."""
+    if "+" in text or "/" in text:
+        raise ValueError("not base64url")
+    return base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)

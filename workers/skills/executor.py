@@ -46,6 +46,7 @@ IDLE_CONNECTIONS: Final = 256
 KEEP_IDLE_S: Final = 300.0
 CONNECT_TIMEOUT_MS: Final = 2_000  # a host that does not answer a handshake by then is not there
 WARM_TIMEOUT_MS: Final = 5_000
+DRAINED_DIGITS: Final = 4  # an error's body of less than 10,000 bytes costs less than a new connection
 FIRST_PAUSE_MS: Final = 50
 LONGEST_PAUSE_MS: Final = 2_000
 
@@ -95,7 +96,7 @@ class HttpExecutor:
     """Calls skills from one event loop. Open it with `async with`, or `close` it.
 
     signing_key: signs Headstart-Context; None sends calls without that header. allow_private: skills may live on
-    loopback and private addresses. clock_ms: wall clock in milliseconds.
+    loopback and private addresses. clock_ms: wall clock in milliseconds. timeout(seconds): bounds each whole call.
     """
 
     def __init__(
@@ -103,10 +104,11 @@ class HttpExecutor:
         clock_ms: Callable[[], float] = lambda: time.time() * 1000,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random, resolve: Resolve = system_resolve,
-        ssl_context: ssl.SSLContext | None = None,
+        ssl_context: ssl.SSLContext | None = None, timeout: Callable[[float], asyncio.Timeout] = asyncio.timeout,
     ) -> None:  # fmt: skip
         self.limits = limits or Limits()
         self._signing_key, self._clock_ms, self._sleep, self._jitter = signing_key, clock_ms, sleep, jitter
+        self._timeout = timeout
         self._breakers: dict[str, Breaker] = {}
         self._backend = GuardedBackend(allow_private, resolve)
         self._pool = httpcore.AsyncConnectionPool(
@@ -161,9 +163,11 @@ class HttpExecutor:
         try:
             if allowed_ms <= 0:
                 raise TimeoutError
-            async with asyncio.timeout(allowed_ms / 1000) as scope:
-                async with self.limits.place(manifest.name, manifest.concurrency, context.tenant, context.turn):
-                    return await self._attempts(manifest, place, orjson.dumps(arguments), context, course, scope)
+            async with (
+                self._timeout(allowed_ms / 1000) as scope,
+                self.limits.place(manifest.name, manifest.concurrency, context.tenant, context.turn),
+            ):
+                return await self._attempts(manifest, place, orjson.dumps(arguments), context, course, scope)
         except TimeoutError:
             message = f"no answer within {max(0, round(allowed_ms))} ms"
             raise failure(SkillTimeout, code, message, manifest, course.sent, **course.facts()) from None
@@ -246,10 +250,12 @@ class HttpExecutor:
             async with self._pool.stream(
                 "POST", manifest.url, headers=headers, content=body, extensions=extensions
             ) as response:
+                fields = {name.lower(): value.decode("latin-1") for name, value in response.headers}
                 refused = refused_status(manifest, response.status)
                 if refused is not None:
+                    if len(declared := fields.get(b"content-length", "")) <= DRAINED_DIGITS and declared.isdecimal():
+                        await response.aread()  # so that the connection can be used again
                     raise refused
-                fields = {name.lower(): value.decode("latin-1") for name, value in response.headers}
                 content, cut, size_bytes = await _read(response, manifest.result_bytes, fields)
         except HostRefused as error:
             raise self._refused(manifest, course, "the skill's host has an address that may not be reached") from error
