@@ -132,9 +132,12 @@ class Calls:
         self._skills = skills
         self.all: list[OpenCall] = []
 
-    def open(self, name: str, position: int) -> OpenCall:
-        """A call whose text began at `position` has its name. Raises Malformed beyond the limits or without a name."""
-        reader = self._reader
+    def open(self, name: str, position: int, *, reader: Reader | None = None) -> OpenCall:
+        """A call whose text began at `position` has its name. Raises Malformed beyond the limits or without a name.
+
+        `reader` is where the call's text comes from, if it has one of its own.
+        """
+        reader = reader or self._reader
         limits = reader.limits
         if not name:
             raise Malformed(position, "no_name", "a call without a name")
@@ -159,20 +162,20 @@ class Calls:
     def close(self, call: OpenCall) -> None:
         """The call is complete. Raises Malformed where its arguments are no object."""
         if not isinstance(call.root, dict):
-            raise Malformed(self._reader.position, "arguments_not_an_object", "the arguments are no object")
+            raise Malformed(call.reader.position, "arguments_not_an_object", "the arguments are no object")
         text = "".join(call.json)
         call.state = "closed"
-        self._reader.emit(CallClosed(call.index, call.name, call.root, text))
+        call.reader.emit(CallClosed(call.index, call.name, call.root, text))
 
-    def void_open(self, reason: str) -> None:
-        """Whatever is open will not be completed."""
-        for call in self.all:
+    def void_open(self, reason: str, only: OpenCall | None = None) -> None:
+        """Whatever is open (or only that call) will not be completed."""
+        for call in self.all if only is None else (only,):
             if call.state == "open":
                 call.state = "void"
-                self._reader.emit(CallVoided(call.index, reason))
+                call.reader.emit(CallVoided(call.index, reason))
 
 
-def guarded(reader: Reader, calls: Calls, steps: Steps) -> Steps:
+def guarded(reader: Reader, calls: Calls, steps: Steps, only: OpenCall | None = None) -> Steps:
     """Runs the steps of one call (or of several). Returns their result, or None where the text breaks the format: the
     error is told and open calls are void. At the end of the text open calls are void and `Ended` goes on.
     """
@@ -182,9 +185,9 @@ def guarded(reader: Reader, calls: Calls, steps: Steps) -> Steps:
         reader.quiet = reader.live = None
         reader.tape = None
         reader.emit(ParseError(error.position, error.code, error.message))
-        calls.void_open(error.code)
+        calls.void_open(error.code, only)
         return None
     except Ended:
         reader.tape = None
-        calls.void_open("cut_off")
+        calls.void_open("cut_off", only)
         raise

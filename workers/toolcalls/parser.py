@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from workers.toolcalls import dialects
 from workers.toolcalls.calls import Calls, Skills
 from workers.toolcalls.dialects.base import Dialect, Session
-from workers.toolcalls.facts import CallSnapshot, Limits
+from workers.toolcalls.dialects.openai_deltas import DIALECT as DELTAS_DIALECT
+from workers.toolcalls.dialects.openai_deltas import Deltas
+from workers.toolcalls.facts import CallSnapshot, Fact, Limits
 from workers.toolcalls.reader import Reader, Steps
 from workers.toolcalls.stream import Stream
 
@@ -44,6 +46,9 @@ class Parser(Stream):
         self._calls = Calls(self._reader, skills)
         self._session = Session(self._calls, skills, prompt)
         self._special_tokens = special_tokens or {}
+        self._deltas: Deltas | None = None
+        if self.dialect is DELTAS_DIALECT:
+            self._deltas = Deltas(self._calls, limits=limits or Limits(), repair=mode == "repair", partial=partial)
         self._start(self._grammar)
 
     def _grammar(self, reader: Reader) -> Steps:
@@ -52,6 +57,16 @@ class Parser(Stream):
         while True:
             reader.pos = len(reader.buf)
             yield from reader.more()
+
+    def feed_delta(self, delta: Mapping[str, Any]) -> list[Fact]:
+        """The facts that a delta of an OpenAI chat completion completes. Only for the dialect `openai_deltas`."""
+        if self._deltas is None:
+            raise TypeError(f"the dialect {self.dialect.name} reads text, not deltas")
+        return self._deltas.feed(delta)
+
+    def finish(self, reason: str = "stop") -> list[Fact]:
+        facts = self._deltas.finish(reason) if self._deltas is not None else []
+        return super().finish(reason) + facts
 
     def snapshot(self) -> list[CallSnapshot]:
         """The calls as far as they are known, void ones left out. For showing; never for firing."""

@@ -101,6 +101,12 @@ class Stream:
             return facts
         return []
 
+    def take(self) -> list[Fact]:
+        """The facts told since they were last taken."""
+        facts = self._out[:]
+        self._out.clear()
+        return facts
+
     def finish(self, reason: str = "stop") -> list[Fact]:
         """The facts that the end of the text completes. `reason` is the model's finish reason.
 

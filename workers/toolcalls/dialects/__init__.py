@@ -12,6 +12,7 @@ from workers.toolcalls.dialects import (
     kimi,
     llama,
     mistral,
+    openai_deltas,
     qwen3_xml,
 )
 from workers.toolcalls.dialects.base import Dialect
@@ -23,6 +24,7 @@ _DIALECTS: dict[str, Dialect] = {
     dialect.name: dialect
     for dialect in (
         gpt_oss.DIALECT,
+        openai_deltas.DIALECT,
         deepseek.DIALECT,
         kimi.K3,
         kimi.K2,

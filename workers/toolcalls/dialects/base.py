@@ -55,8 +55,8 @@ Body: TypeAlias = Callable[[Reader, Session, str], Steps]
 class Markers:
     """The conversation of one dialect as data.
 
-    `openers` begin calls; `closer` ends what a broken call leaves behind (None: nothing is skipped). `think` are pairs
-    of markers around reasoning. With `strip`, space that only separates words from markers is no content.
+    `openers` begin calls; `closer` ends what a broken call leaves behind (None: the next opener does). `think` are
+    pairs of markers around reasoning. With `strip`, space that only separates words from markers is no content.
     """
 
     openers: tuple[str, ...]
@@ -87,6 +87,8 @@ def conversation(reader: Reader, session: Session, markers: Markers, body: Body)
             done = yield from guarded(reader, session.calls, body(reader, session, marker))
             if done is None and markers.closer is not None:
                 yield from skip_past(reader, Stops(markers.closer))
+            elif done is None:
+                reader.pos -= len((yield from skip_past(reader, Stops(*markers.openers))))
 
 
 def reasoning(reader: Reader, closing: str, *, strip: bool) -> Steps:

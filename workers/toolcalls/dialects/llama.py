@@ -13,7 +13,7 @@ import re
 from typing import Any
 
 from workers.toolcalls.calls import OpenCall, guarded
-from workers.toolcalls.dialects.base import Dialect, Session
+from workers.toolcalls.dialects.base import Dialect, Session, skip_past
 from workers.toolcalls.envelope import read_call, read_list
 from workers.toolcalls.facts import ParseError, Repaired, Text
 from workers.toolcalls.notation import Notation, read_container, read_scalar
@@ -207,6 +207,7 @@ def _object(reader: Reader, session: Session, words: Prose) -> Steps:
             return False
         reader.emit(ParseError(error.position, error.code, error.message))
         calls.void_open(error.code)
+        yield from _skip_broken(reader)
         return True
     except Ended:
         if reader.tape is not None:
@@ -214,6 +215,11 @@ def _object(reader: Reader, session: Session, words: Prose) -> Steps:
             words.put(reader.recorded())
         calls.void_open("cut_off")
         raise
+
+
+def _skip_broken(reader: Reader) -> Steps:
+    """Drops what a broken call leaves behind: all up to the next tag."""
+    reader.pos -= len((yield from skip_past(reader, Stops(*_TAGS))))
 
 
 def _grammar(reader: Reader, session: Session) -> Steps:
@@ -254,8 +260,9 @@ def _grammar(reader: Reader, session: Session) -> Steps:
                 words.put(reader.recorded())
             else:
                 reader.forget()
-                yield from guarded(reader, session.calls, steps(reader, session))
                 called = True
+                if (yield from guarded(reader, session.calls, steps(reader, session))) is None:
+                    yield from _skip_broken(reader)
         else:
             words.put(_unread(reader))
         if called:
