@@ -15,7 +15,7 @@ import msgspec
 
 from streams import ids
 from streams.bus import Bus, Reader
-from streams.codec import decode
+from streams.codec import Record, decode, encode
 from streams.errors import PeerUnavailable
 from streams.events import Event, InputItem, Usage, calling, conversation, generating, recalling, routing
 from streams.events.intake import ConversationEdit, TurnCancel, TurnSteer, TurnSubmit
@@ -25,7 +25,6 @@ from streams.events.turn import (
     TurnAccepted,
     TurnCancelled,
     TurnCompleted,
-    TurnEnd,
     TurnIncomplete,
 )
 from streams.topology import EVENTS, TURNS
@@ -265,4 +264,56 @@ class ScriptedTurns:
         return await writer.write(line.event)
 
 
-__all__ = ["AT_MS", "Hold", "InputItem", "Line", "Say", "ScriptedTurns", "TurnEnd", "answer", "completed", "journey"]
+
+class FactLog:
+    """A partition's log made by hand: facts in, records out, for tests that need no bus.
+
+    gap: how many offsets other conversations take before each record.
+    """
+
+    def __init__(self, conversation: str, first_offset: int = 0, gap: int = 0) -> None:
+        self.conversation = conversation
+        self.records: list[Record] = []
+        self._offset = first_offset
+        self._gap = gap
+        self._seq: dict[tuple[str, str], int] = {}
+
+    def say(self, turn: str, line: Say, writer: str = "turns/test") -> Record:
+        """Appends one fact in its stage, epoch 1, with the next sequence number."""
+        seq = self._seq.get((turn, line.stage), 0)
+        self._seq[turn, line.stage] = seq + 1
+        return self.put(line.event, f"{turn}/{line.stage}/1/{seq}", writer)
+
+    def put(self, event: Event, event_id: str, writer: str = "turns/test") -> Record:
+        """Appends a record with this identity, whatever it is."""
+        self._offset += self._gap
+        headers, value = encode(event, event_id, writer)
+        partition = ids.partition_of(self.conversation)
+        record = Record(
+            EVENTS.name, partition, self._offset, AT_MS, self.conversation.encode(), tuple(headers), value
+        )  # fmt: skip
+        self._offset += 1
+        self.records.append(record)
+        return record
+
+    def turn(self, submit: TurnSubmit, lines: Iterable[Line]) -> None:
+        """A whole turn: accepted, then its lines."""
+        self.say(submit.turn, Say("turn", accepted(submit)))
+        for line in lines:
+            if isinstance(line, Say):
+                self.say(submit.turn, line)
+
+
+def submit_of(conversation: str, number: int = 0, **changes: Any) -> TurnSubmit:
+    """A submit with repeatable ids."""
+    fields: dict[str, Any] = {
+        "turn": ids.turn_id(conversation, AT_MS + number, number.to_bytes(10, "big")),
+        "conversation": conversation, "tenant": "acme", "user": "ada", "at_ms": AT_MS,
+        "input": (InputItem(text="How warm is it in Oslo?"),),
+    }  # fmt: skip
+    return TurnSubmit(**{**fields, **changes})
+
+
+def conversation_of(number: int = 0, partition: int = 1) -> str:
+    """A repeatable conversation id."""
+    return ids.conversation_id(partition, AT_MS, number.to_bytes(10, "big"))
