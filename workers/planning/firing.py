@@ -21,7 +21,7 @@ Pure. Cost: O(text) for parsing plus O(calls) per closed argument; calls are lim
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
@@ -41,6 +41,7 @@ from streams.events.calling import (
 )
 from streams.events.registering import SkillManifest
 from workers.planning.commands import AbortCall, Compensate, Fire, Publish
+from workers.planning.planned_call import PlannedCall
 from workers.skills import references
 from workers.skills.manifest import validate_argument, validate_arguments
 from workers.skills.parameters import fire_on
@@ -48,48 +49,7 @@ from workers.toolcalls import facts
 from workers.toolcalls.parser import Parser
 
 APPROVAL_EXPIRES_MS: Final = 24 * 3_600_000
-State = Literal["writing", "fired", "answered", "failed", "voided", "client", "approval"]
 Decision = Publish | Fire | AbortCall | Compensate
-
-
-class PlannedCall(msgspec.Struct, kw_only=True):
-    """One call of the plan as it stands. Times are wall-clock ms; -1: not yet. Token indexes count the plan's tokens.
-
-    asked: the arguments it was fired on, as written; sent: the same with references resolved, None before that.
-    adopts: the earlier call whose outcome it shares, -1 for none. after: the calls it refers to.
-    """
-
-    index: int
-    skill: str
-    manifest: SkillManifest | None
-    state: State = "writing"
-    arguments: dict[str, Any] = msgspec.field(default_factory=dict)
-    asked: dict[str, Any] = msgspec.field(default_factory=dict)
-    sent: dict[str, Any] | None = None
-    closed: bool = False
-    claim: int = 0
-    result: str = ""
-    adopts: int = -1
-    repairs: list[str] = msgspec.field(default_factory=list)
-    opened_token: int = -1
-    fired_token: int = -1
-    closed_token: int = -1
-    opened_at_ms: float = -1.0
-    needed_at_ms: float = -1.0
-    fired_at_ms: float = -1.0
-    closed_at_ms: float = -1.0
-    ended_at_ms: float = -1.0
-    after: tuple[int, ...] = ()
-
-    @property
-    def standing(self) -> bool:
-        """The call counts: it was not voided."""
-        return self.state != "voided"
-
-    @property
-    def waiting(self) -> bool:
-        """Its outcome is still to come from a skill."""
-        return self.state == "fired" or (self.state == "writing" and self.closed)
 
 
 class FiringCore:
@@ -401,4 +361,4 @@ def _canonical(value: Any) -> str:
     return msgspec.json.encode(value, order="deterministic").decode()
 
 
-__all__ = ["Decision", "FiringCore", "PlannedCall"]
+__all__ = ["Decision", "FiringCore"]

@@ -14,12 +14,11 @@ replay rests on.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 import msgspec
 
-from streams.events import PromptRef, Usage
+from streams.events import PromptRef
 from streams.events.calling import CallFired
 from streams.events.conversation import ConversationOpened
 from streams.events.generating import (
@@ -65,7 +64,7 @@ from workers.planning.commands import (
     WakeAt,
 )
 from workers.planning.firing import Decision, FiringCore
-from workers.planning.model_calls import Stage, answer_sampling, plan_sampling, request_for
+from workers.planning.model_calls import Stage, answer_sampling, plan_sampling, request_for, use_of
 from workers.planning.rendering import answer_values, plan_values
 from workers.routing import asking
 from workers.skills.manifest import plan_schema
@@ -215,7 +214,9 @@ class TurnMachine:
         assert step is not None
         assert self.recalled is not None
         tools = self.accepted.options.tools
-        values = plan_values(self.accepted, self.question, self.recalled, self.manifests.values(), tools, self._today())
+        values = plan_values(
+            self.accepted, self.question, self.recalled, self.manifests.values(), tools, day_of(self.accepted.at_ms)
+        )
         messages = step.prompt.render(**values)
         name = self._model(step)
         model = self.setup.models[name]
@@ -254,7 +255,7 @@ class TurnMachine:
         step = self.agent.answer
         calls = self.firing.calls if self.firing else []
         assert self.recalled is not None
-        values = answer_values(self.accepted, self.question, self.recalled, calls, self._today())
+        values = answer_values(self.accepted, self.question, self.recalled, calls)
         options = self.accepted.options
         sampling = answer_sampling(step.options, options)
         model = options.model if options.model in self.setup.models else self._model(step)
@@ -314,7 +315,7 @@ class TurnMachine:
         if event.reason == "error" and event.retriable and stage.epoch < RETRY_EPOCHS:
             return self.reissue(stage, now_ms, event.error_code or "error")
         self.stage = None
-        self._use(stage, event.usage)
+        self.uses.append(use_of(stage, event.usage, self.setup.models[stage.request.model]))
         if event.reason == "error":
             return self._fail(event.error_code or "model_failed", event.error_message, "peer", now_ms)
         if event.reason == "abort":
@@ -333,11 +334,6 @@ class TurnMachine:
         stage.request = msgspec.structs.replace(stage.request, epoch=stage.epoch, at_ms=int(now_ms), resume=True)
         heartbeat = TurnHeartbeat(at_ms=int(now_ms))
         return [Publish(heartbeat), Generate(stage.request), self.wake(now_ms)]
-
-    def _use(self, stage: Stage, usage: Usage) -> None:
-        model = self.setup.models[stage.request.model]
-        cost = model.cost_usd(usage.prompt, usage.completion)
-        self.uses.append(ModelUse(step=stage.step, model=stage.request.model, usage=usage, cost_usd=cost))
 
     # -- time, cancel, end -----------------------------------------------------------------------------------------
 
@@ -401,10 +397,6 @@ class TurnMachine:
                 "plan_tokens": self.firing.token + 1, "plan_ms": round(plan_end - self._plan_first_at_ms, 3),
             }  # fmt: skip
         return summary
-
-    def _today(self) -> str:
-        """The turn's own date, from its acceptance: the same at every replay."""
-        return datetime.fromtimestamp(self.accepted.at_ms / 1000, UTC).strftime("%A, %d %B %Y")
 
 
 __all__ = ["LEASE_MS", "Setup", "Tick", "TurnMachine"]

@@ -6,9 +6,11 @@ from typing import Any
 
 import msgspec
 
+from streams.events import Usage
 from streams.events.generating import GenerationRequested, ModelAsked, Sampling
 from streams.events.intake import TurnOptions
-from streams.events.turn import TurnAccepted
+from streams.events.turn import ModelUse, TurnAccepted
+from streams.models import ModelSpec
 from workers.agents.catalog import Agent, StepOptions
 
 
@@ -52,3 +54,9 @@ def answer_sampling(step: StepOptions, options: TurnOptions) -> Sampling:
         temperature=step.temperature if options.temperature is None else options.temperature,
         top_p=step.top_p if options.top_p is None else options.top_p,
     )  # fmt: skip
+
+
+def use_of(stage: Stage, usage: Usage, model: ModelSpec) -> ModelUse:
+    """What the call used and cost."""
+    cost_usd = model.cost_usd(usage.prompt, usage.completion)
+    return ModelUse(step=stage.step, model=stage.request.model, usage=usage, cost_usd=cost_usd)

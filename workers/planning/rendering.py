@@ -6,6 +6,7 @@ Results of skills are data: cut to a budget, fenced, and never rendered as a mes
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -14,7 +15,7 @@ from streams.events.intake import ClientTool
 from streams.events.recalling import Recalled
 from streams.events.registering import SkillManifest
 from streams.events.turn import TurnAccepted
-from workers.planning.firing import PlannedCall
+from workers.planning.planned_call import PlannedCall
 
 RESULT_CHARS: Final = 1_200  # of one call's result in the answer prompt: about 300 tokens
 _OUTPUT_STATES: Final = ("answered", "failed")
@@ -22,16 +23,16 @@ _OUTPUT_STATES: Final = ("answered", "failed")
 
 def plan_values(
     accepted: TurnAccepted, question: str, recalled: Recalled, manifests: Iterable[SkillManifest],
-    tools: Sequence[ClientTool], today: str,
+    tools: Sequence[ClientTool],
 ) -> dict[str, Any]:  # fmt: skip
     """Variables of a plan prompt (workers.agents.prompts.VARIABLES)."""
     skills = [_skill(manifest.name, manifest.description, manifest.parameters) for manifest in manifests]
     skills += [_skill(tool.name, tool.description, tool.parameters) for tool in tools]
-    return {**_common(accepted, question, recalled, today), "skills": skills}
+    return {**_common(accepted, question, recalled), "skills": skills}
 
 
 def answer_values(
-    accepted: TurnAccepted, question: str, recalled: Recalled, calls: Sequence[PlannedCall], today: str
+    accepted: TurnAccepted, question: str, recalled: Recalled, calls: Sequence[PlannedCall]
 ) -> dict[str, Any]:
     """Variables of an answer prompt. results: one per answered call; failed: one per call without a result."""
     results = [
@@ -49,17 +50,22 @@ def answer_values(
         if item.kind == "function_call_output"
     ]
     failed = [_name(call) for call in calls if call.state == "failed"]
-    return {**_common(accepted, question, recalled, today), "results": results, "failed": failed}
+    return {**_common(accepted, question, recalled), "results": results, "failed": failed}
 
 
-def _common(accepted: TurnAccepted, question: str, recalled: Recalled, today: str) -> dict[str, Any]:
+def day_of(at_ms: int) -> str:
+    """The day of a moment, for a prompt: a turn's own, so the same at every replay."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%A, %d %B %Y")
+
+
+def _common(accepted: TurnAccepted, question: str, recalled: Recalled) -> dict[str, Any]:
     system = "\n".join(item.text for item in accepted.input if item.kind == "message" and item.role != "user")
     return {
         "question": question,
         "history": [{"role": message.role, "text": message.text} for message in recalled.history],
         "recalled": [{"text": item.text, "layer": item.layer} for item in recalled.items],
         "instructions": "\n".join(part for part in (accepted.options.instructions, system) if part),
-        "today": today,
+        "today": day_of(accepted.at_ms),
         "locale": accepted.options.locale,
     }
 

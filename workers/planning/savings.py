@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import msgspec
 
 from streams.events.turn import CallSaving
-from workers.planning.firing import PlannedCall
+from workers.planning.planned_call import PlannedCall
 
 
 class Savings(msgspec.Struct, frozen=True):

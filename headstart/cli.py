@@ -1,0 +1,27 @@
+"""The command line: each command lives in the module that does its work, and is only collected here."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from headstart import agents, chat, dead, demo_journey, keys, migrate, publish, stack
+from streams.errors import HeadstartError
+
+app = typer.Typer(
+    name="headstart", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="A streaming assistant on a message bus: a tool call is on the wire before the model has finished asking.",
+)  # fmt: skip
+for module in (stack, demo_journey, chat, publish, keys, agents, migrate, dead):
+    module.register(app)
+
+
+def main() -> None:
+    """Runs a command. An error that has a name is one line on stderr, and the exit status says whose fault it was:
+    2 the caller's, 1 anybody else's."""
+    try:
+        app()
+    except HeadstartError as error:
+        sys.stderr.write(f"headstart: {error}\n")
+        sys.exit(2 if error.fault == "caller" or error.code == "misconfigured" else 1)
