@@ -1,7 +1,7 @@
 """A group member that works on many records side by side, in order per key, and commits only what is done.
 
-* **Polling never awaits work.** A record is put into the lane of its key; lanes run side by side up to `at_once`. An item
-  is one step (accept a submit, open a generation), not a turn. What `urgent` names does not queue at all.
+* **Polling never awaits work.** A record is put into the lane of its key; lanes run side by side up to `at_once`. An
+  item is one step (accept a submit, open a generation), not a turn. What `urgent` names does not queue at all.
 * **Commits are contiguous watermarks** (watermark.py), at most one every `commit_ms`, and never past `floor`. A crash
   repeats what was begun and not committed; facts are fenced, so a repeat is harmless.
 * **Pressure**: a partition with `high` items begun and not done is paused until `low` are left.
@@ -134,14 +134,21 @@ class Lanes:
         and the group is left. A cancel does the same without the drain. Raises PeerUnavailable when the group cannot
         be joined; afterwards the broker's absence is waited out."""
         self._group = await self._bus.group(self._topics, self._group_name, self._on_assigned, self._on_revoked)
+        stopping = asyncio.ensure_future(self._stopping.wait())
         try:
             while not self._stopping.is_set():
-                for record in await self._group.batch(wait_ms=POLL_WAIT_MS):
+                poll = asyncio.ensure_future(self._group.batch(wait_ms=POLL_WAIT_MS))
+                try:
+                    await asyncio.wait({poll, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    poll.cancel()  # does nothing to one that is done; a cancelled one loses no record
+                for record in poll.result() if poll.done() else []:
                     self._admit(record)
                 self._start_ready()
                 self._relieve()
                 self._commit_soon()
         finally:
+            stopping.cancel()
             self._rebalancing = True  # nothing starts from here on
             try:
                 await self._drain(drain_ms if self._stopping.is_set() else 0)
@@ -149,7 +156,8 @@ class Lanes:
                 await self._group.close()
 
     def stop(self) -> None:
-        """Make `run` end; returns at once."""
+        """Make `run` end; returns at once. No step starts any more."""
+        self._rebalancing = True
         self._stopping.set()
 
     async def idle(self) -> None:

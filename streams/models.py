@@ -41,6 +41,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         schema of the discovered skills, so that `json_list` is what it writes whatever it was trained on.
     context_tokens, max_output_tokens: None leaves the limit to the engine.
     requests_at_once: how many of its generations one worker runs side by side.
+    tokens_per_second: the pace of a `scripted` model, whose `model` is its file of rules; None is as fast as it goes.
     *_usd_per_million_tokens: what a token costs; 0 for one's own machine.
     """
 
@@ -53,6 +54,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     context_tokens: int | None = None
     max_output_tokens: int | None = None
     requests_at_once: int = 256
+    tokens_per_second: float | None = None
     input_usd_per_million_tokens: float = 0.0
     output_usd_per_million_tokens: float = 0.0
 

@@ -1,0 +1,1 @@
+"""What an answer must pass before any of it enters the log."""
