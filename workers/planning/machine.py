@@ -214,9 +214,7 @@ class TurnMachine:
         assert step is not None
         assert self.recalled is not None
         tools = self.accepted.options.tools
-        values = plan_values(
-            self.accepted, self.question, self.recalled, self.manifests.values(), tools, day_of(self.accepted.at_ms)
-        )
+        values = plan_values(self.accepted, self.question, self.recalled, self.manifests.values(), tools)
         messages = step.prompt.render(**values)
         name = self._model(step)
         model = self.setup.models[name]
