@@ -14,11 +14,11 @@ import orjson
 
 from gateway.frame import Frame
 from gateway.frames import PROJECTION, TurnProjector
-from streams.codec import Identity, Record, decode, identity
+from streams.codec import Identity, Record, decode
 from streams.errors import HeadstartError, InvalidInput
 from streams.events import Event
 from streams.events.conversation import ConversationDeleted, ConversationOpened, ConversationRenamed
-from streams.events.turn import TERMINAL_TYPES, TurnAccepted
+from streams.events.turn import TurnAccepted
 from streams.fence import Fence
 from streams.offsets import Cursor, CursorMaker
 
@@ -98,19 +98,27 @@ class ConversationFold:
         if record.offset < self.next_offset:
             return None
         self.next_offset = record.offset + 1
+        # One pass over the headers: this runs for every delta of every stream.
+        named = kind = source = b""
+        for name, value in record.headers:
+            if name == "ce_id":
+                named = value
+            elif name == "ce_type":
+                kind = value
+            elif name == "ce_source":
+                source = value
         try:
-            who = identity(record)
-            kind = record.type
-            if self._fence.judge(who, record.source, kind) != "counts":
+            who = Identity.parse(named.decode())
+            if self._fence.judge(who, source.decode(), kind.decode()) != "counts":
                 return None
             event = decode(record)
-        except HeadstartError:
+        except (HeadstartError, UnicodeDecodeError):
             # All readers skip the same records: an unknown type, or a value that is not what its type says.
             self.unknown += 1
             return None
-        return self._fold(record.offset, who, kind, event)
+        return self._fold(record.offset, who, event)
 
-    def _fold(self, offset: int, who: Identity, kind: str, event: Event) -> Step:
+    def _fold(self, offset: int, who: Identity, event: Event) -> Step:
         turn = who.subject
         if isinstance(event, TurnAccepted) and turn not in self._open and turn not in self._ended:
             oldest = self.oldest_open()
@@ -125,7 +133,7 @@ class ConversationFold:
         self._cursors.origin = origin
         opened = self._open.get(turn)
         frames = opened[1].feed(offset, who, event) if opened else self._note(offset, event)
-        if opened and kind in TERMINAL_TYPES and opened[1].ended:
+        if opened and opened[1].ended:
             del self._open[turn]
             self._ended[turn] = opened[0]
             if len(self._ended) > ENDED_KEPT:
