@@ -61,7 +61,8 @@ async def open_bus(settings: Settings, client: str) -> AsyncIterator[KafkaBus]:
 
 @asynccontextmanager
 async def open_parts(settings: Settings, client: str) -> AsyncIterator[Parts]:
-    """All of them; the store follows the bus's log."""
+    """All of them; the store follows the bus's log. Raises Misconfigured, naming each variable that is not set."""
+    settings.require("kafka", "postgres")
     async with AsyncExitStack() as stack:
         embedder = embedder_from(settings)
         await embedder.start()

@@ -8,7 +8,6 @@ import importlib.resources
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import pytest
@@ -20,44 +19,12 @@ from streams.health import heard
 from streams.kafka_bus import KafkaBus
 from streams.settings import Settings
 from streams.topology import WORKERS
+from tests.support.compose import REFERENCE, ROOT, TEXT, dev_environment, services
 
-ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "compose.yaml").read_text()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 STAGES = ("turns", "generation", "memory")
-# ${NAME}, ${NAME:-default} and ${NAME:?message}, as the compose specification defines them.
-REFERENCE = re.compile(r"\$\{(?P<name>[A-Z_]+)(?:(?P<kind>:[-?])(?P<rest>[^}]*))?\}")
 SECRET = re.compile(r"(PASSWORD|KEY|TOKEN|SECRET)$")
-
-
-def dev_environment() -> dict[str, str]:
-    lines = (ROOT / "compose.dev.env").read_text().splitlines()
-    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-
-
-def interpolate(node: Any, environ: dict[str, str]) -> Any:
-    """What compose does with every text of the file. Raises KeyError for a variable that must be set and is not."""
-    if isinstance(node, dict):
-        return {key: interpolate(item, environ) for key, item in node.items()}
-    if isinstance(node, list):
-        return [interpolate(item, environ) for item in node]
-    if not isinstance(node, str):
-        return node
-
-    def value(match: re.Match[str]) -> str:
-        if environ.get(match["name"]):
-            return environ[match["name"]]
-        if match["kind"] == ":?":
-            raise KeyError(match["name"])
-        return match["rest"] or ""
-
-    return REFERENCE.sub(value, node)
-
-
-def services(environ: dict[str, str] | None = None) -> dict[str, Any]:
-    loaded = interpolate(yaml.safe_load(TEXT), environ if environ is not None else dev_environment())
-    found: dict[str, Any] = loaded["services"]
-    return found
+REQUIRED = {match["name"] for match in REFERENCE.finditer(TEXT) if match["kind"] == ":?"}
 
 
 def test_it_follows_the_compose_specification() -> None:
@@ -84,9 +51,6 @@ def test_no_secret_has_a_default() -> None:
         assert set(written.values()) <= {"", "given"}, f"{name} has a secret written into the file"
 
 
-REQUIRED = {match["name"] for match in REFERENCE.finditer(TEXT) if match["kind"] == ":?"}
-
-
 @pytest.mark.parametrize("name", sorted(REQUIRED))
 def test_it_does_not_start_without_its_secrets(name: str) -> None:
     environ = {key: value for key, value in dev_environment().items() if key != name}
@@ -105,13 +69,13 @@ def test_settings_accept_what_a_service_is_told(name: str) -> None:
     environ = {key: text for key, text in services()[name]["environment"].items() if key.startswith("HEADSTART_")}
     settings = Settings.from_env(environ)
     settings.require("kafka", "signing_key")
-    if name != "skills":
+    if name in {"gateway", "turns", "memory"}:
         settings.require("postgres")
 
 
 def test_a_service_is_told_only_what_it_needs() -> None:
     told = {name: set(service["environment"]) for name, service in services().items()}
-    assert "HEADSTART_POSTGRES" not in told["skills"]
+    assert {name for name in told if "HEADSTART_POSTGRES" in told[name]} == {"gateway", "turns", "memory"}
     assert [name for name in told if "HEADSTART_MODEL_KEY" in told[name]] == ["generation"]
 
 
