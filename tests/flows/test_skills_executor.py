@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from streams.errors import PeerError
 from streams.events.registering import SkillManifest
-from tests.support.skill_servers import Exchange, SkillServer, skill_server
+from tests.support.misbehaving_skill import Exchange, MisbehavingSkill, skill_server
 from workers.skills.context import HEADER, CallContext, verify
 from workers.skills.executor import HttpExecutor, Outcome
 from workers.skills.failures import in_doubt
@@ -279,7 +279,7 @@ async def test_redirects_are_not_followed(executor: HttpExecutor, status: int) -
 async def test_a_closed_port_is_tried_again_whatever_the_effect(executor: HttpExecutor, clock: Clock) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    manifest = SkillServer(fine).manifest(
+    manifest = MisbehavingSkill(fine).manifest(
         url=f"http://127.0.0.1:{port}/x", hosts=(f"127.0.0.1:{port}",), retries=2, effect="irreversible"
     )
     error = await failing(executor, manifest)

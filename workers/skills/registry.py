@@ -37,8 +37,8 @@ Listener = Callable[[str, SkillManifest | None], None]
 class SkillRegistry:
     """The registry of one process. Reads are plain lookups on its event loop."""
 
-    def __init__(self, bus: Bus, store: Store, embedder: Embedder) -> None:
-        self._bus, self._store, self._embedder = bus, store, embedder
+    def __init__(self, bus: Bus, store: Store, embedder: Embedder, retry_s: float = RETRY_S) -> None:
+        self._bus, self._store, self._embedder, self._retry_s = bus, store, embedder, retry_s
         self._catalog = Catalog()
         self._vectors: dict[str, list[float]] = {}
         self._unindexed: dict[str, None] = {}
@@ -118,7 +118,7 @@ class SkillRegistry:
                 await self._settle()
             except PeerError as error:
                 log.warning("the skill registry waits: %s", error.code)
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(self._retry_s)
 
     def _take_all(self, records: list[Record]) -> None:
         for record in records:

@@ -48,7 +48,7 @@ class _Reader(asyncio.StreamReader):
         self.ended.set()
 
 
-class SkillServer:
+class MisbehavingSkill:
     """Answers each POST by `answer`; OPTIONS gets 204. connections, requests: how many there were."""
 
     def __init__(self, answer: Answer) -> None:
@@ -106,9 +106,9 @@ class SkillServer:
 
 
 @asynccontextmanager
-async def skill_server(answer: Answer) -> AsyncIterator[SkillServer]:
+async def skill_server(answer: Answer) -> AsyncIterator[MisbehavingSkill]:
     """A server on a free port of the loopback; every connection is closed at the end."""
-    served = SkillServer(answer)
+    served = MisbehavingSkill(answer)
     tasks: set[asyncio.Task[None]] = set()
 
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
