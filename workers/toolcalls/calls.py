@@ -182,12 +182,11 @@ def guarded(reader: Reader, calls: Calls, steps: Steps, only: OpenCall | None = 
     try:
         return (yield from steps)
     except Malformed as error:
-        reader.quiet = reader.live = None
-        reader.tape = None
+        reader.reset()
         reader.emit(ParseError(error.position, error.code, error.message))
         calls.void_open(error.code, only)
         return None
     except Ended:
-        reader.tape = None
+        reader.reset()
         calls.void_open("cut_off", only)
         raise

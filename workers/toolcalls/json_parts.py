@@ -42,8 +42,7 @@ def string(reader: Reader, index: int | None, path: Path | None, raw: list[str])
     emit = reader.emit
     waiting = reader.waiting
     live = (index, path) if path is not None and index is not None and reader.partial else None
-    start = reader.position
-    limit = reader.limits.arguments_size
+    bound = reader.bound_from_here()
     while True:
         buf, pos = reader.buf, reader.pos
         match = _PIECE(buf, pos)
@@ -76,8 +75,7 @@ def string(reader: Reader, index: int | None, path: Path | None, raw: list[str])
                 reader.pos = len(reader.buf)
                 return "".join(raw)
             continue
-        if reader.position - start > limit:
-            raise Malformed(reader.position, "too_large", f"more than {limit} characters in a string")
+        reader.hold_to(bound)
         reader.base += end
         reader.buf, reader.pos = "", 0
         reader.live = live
@@ -191,6 +189,7 @@ def captured(reader: Reader, index: int | None, level: int) -> Steps:
     waiting = reader.waiting
     findall = (_MARKS_REPAIR if reader.repair else _MARKS).findall
     start = reader.position
+    bound = reader.bound_from_here()
     closer = "}" if reader.buf[reader.pos] == "{" else "]"
     pieces: list[str] = []
     nested = 0
@@ -217,7 +216,7 @@ def captured(reader: Reader, index: int | None, level: int) -> Steps:
             elif mark in "{[":
                 nested += 1
                 if nested + level > limits.depth:
-                    raise Malformed(reader.base, "too_deep", f"more than {limits.depth} containers deep")
+                    raise Malformed(start, "too_deep", f"more than {limits.depth} containers deep")
             elif mark in "}]":
                 nested -= 1
                 if not nested:
@@ -233,8 +232,7 @@ def captured(reader: Reader, index: int | None, level: int) -> Steps:
             break
         pieces.append(segment)
         reader.base += len(segment)
-        if reader.base - start > limits.arguments_size:
-            raise Malformed(reader.base, "too_large", f"more than {limits.arguments_size} characters in a container")
+        reader.hold_to(bound)
         reader.live = None
         try:
             chunk = yield from reader.chunk(closer)
@@ -271,7 +269,7 @@ def scalar(reader: Reader, index: int | None) -> Steps:
     start = reader.position
     parts: list[str] = []
     size = 0
-    limit = reader.limits.arguments_size
+    bound = reader.bound_from_here()
     pattern = _SCALAR
     while True:
         match = pattern(reader.buf, reader.pos)
@@ -282,8 +280,7 @@ def scalar(reader: Reader, index: int | None) -> Steps:
         reader.pos = end
         ended = end < len(reader.buf) or (size <= _LONGEST_LITERAL and "".join(parts) in _LITERALS)
         if not ended:
-            if size > limit:
-                raise Malformed(start, "too_large", f"more than {limit} characters in a number")
+            reader.hold_to(bound)
             try:
                 chunk = yield from reader.chunk(None)
                 reader.base += end

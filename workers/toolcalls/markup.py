@@ -35,7 +35,7 @@ class RawValue:
         self._size += len(text)
         limit = self._reader.limits.arguments_size
         if self._size > limit:
-            raise Malformed(self._reader.position, "too_large", f"more than {limit} characters in an argument")
+            raise Malformed(self._start + limit, "too_large", f"more than {limit} characters in an argument")
         self._parts.append(text)
         if self._is_string:
             self._call.text(text)

@@ -82,11 +82,10 @@ def read_value(reader: Reader, sink: Sink, depth: int) -> Steps:
     told = sink.json.append
     known = sink.known
     waiting = reader.waiting
-    size_limit = reader.limits.arguments_size
     depth_limit = reader.limits.depth
 
     buf, pos, base = reader.buf, reader.pos, reader.base
-    origin = base + pos
+    bound = reader.bound = base + pos + reader.limits.arguments_size
     pending = ""  # JSON text that stands before the next value and was not told yet
     stack: list[tuple[Any, Any, bool, Path]] = []
     container: Any = None
@@ -105,8 +104,9 @@ def read_value(reader: Reader, sink: Sink, depth: int) -> Steps:
                     continue
                 base += pos
                 buf, pos = "", 0
-                if base - origin > size_limit:
-                    raise Malformed(base, "too_large", f"more than {size_limit} characters of arguments")
+                if base > bound:
+                    reader.base, reader.pos = base, 0
+                    reader.hold_to(bound)
                 buf = yield
         except Ended as ended:
             reader.buf, reader.pos, reader.base = "", 0, base
@@ -300,7 +300,11 @@ def read_value(reader: Reader, sink: Sink, depth: int) -> Steps:
             pending = ""
 
         # A value is complete.
+        if base + pos > bound:
+            reader.base, reader.pos = base, pos
+            reader.hold_to(bound)
         if container is None:
+            reader.bound = None
             reader.buf, reader.pos, reader.base = buf, pos, base
             return value
         emit(ArgumentClosed(index, (*path, key) if path else (key,), value))

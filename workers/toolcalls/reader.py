@@ -65,6 +65,7 @@ class Reader:
 
     __slots__ = (
         "base",
+        "bound",
         "buf",
         "emit",
         "limits",
@@ -91,6 +92,7 @@ class Reader:
         self.live: tuple[int, Path] | None = None
         self.tape: list[str] | None = None
         self.mended = False
+        self.bound: int | None = None
 
     def mends_end(self, ended: Ended, call: int | None, *, quietly: bool = False) -> bool:
         """Whether the end of the text may stand for what is missing; if so it is told, unless `quietly`."""
@@ -105,6 +107,19 @@ class Reader:
     def position(self) -> int:
         """Where the next unread character stands in the whole text."""
         return self.base + self.pos
+
+    def reset(self) -> None:
+        """Leaves whatever value was being read."""
+        self.quiet = self.live = self.tape = self.bound = None
+
+    def bound_from_here(self) -> int:
+        """The position that a value beginning here may not pass: the arguments' bound, or its own."""
+        return self.position + self.limits.arguments_size if self.bound is None else self.bound
+
+    def hold_to(self, bound: int) -> None:
+        """Raises Malformed once the text has passed the bound."""
+        if self.base + self.pos > bound:
+            raise Malformed(bound, "too_large", f"more than {self.limits.arguments_size} characters")
 
     def more(self) -> Steps:
         """Waits for one more chunk; what was read is dropped. Raises Ended when there is none."""

@@ -201,17 +201,17 @@ def _object(reader: Reader, session: Session, words: Prose) -> Steps:
         words.put(reader.recorded())
         return False
     except Malformed as error:
-        reader.quiet = reader.live = None
         if reader.tape is not None:
             words.put(reader.recorded())
+            reader.reset()
             return False
+        reader.reset()
         reader.emit(ParseError(error.position, error.code, error.message))
         calls.void_open(error.code)
         yield from _skip_broken(reader)
         return True
     except Ended:
         if reader.tape is not None:
-            reader.quiet = reader.live = None
             words.put(reader.recorded())
         calls.void_open("cut_off")
         raise
