@@ -48,7 +48,7 @@ def _entries(view: TurnView) -> list[tuple[int, str, str]]:
     for approval in view.approvals:
         entries.append((approval["at_ms"], "approval", f"asked for {approval['skill']}, request {approval['request']}"))
     if view.committed:
-        text = f"{_count(view.committed['calls'], 'call')} stand, {_count(view.committed['tokens'], 'token')}"
+        text = f"{_count(view.committed['calls'], 'call')}, {_count(view.committed['tokens'], 'token')}"
         entries.append((view.committed["at_ms"], "plan", f"committed: {text}"))
     entries.sort(key=lambda entry: entry[0])
     if view.ended_ms >= 0:

@@ -23,7 +23,7 @@ turn resp_0003018bcfe568647589a36465666768696a: completed in 1,500 ms
     600 ms  call 1    fired     weather at token 28, still being written {"city": "Berlin"}
     620 ms  call 1    closed    weather at token 29
     660 ms  plan      stop after 31 tokens, the first after 38 ms
-    662 ms  plan      committed: 2 calls stand, 31 tokens
+    662 ms  plan      committed: 2 calls, 31 tokens
   1,000 ms  call 1    failed    peer_timeout, in doubt
   1,010 ms  answer    begins (big)
   1,480 ms  answer    stop after 6 tokens, the first after 90 ms
