@@ -71,6 +71,7 @@ class _Call:
         self.skill = skill
         self.client = client
         self.arguments: dict[str, Any] = {}
+        self.fired = False
         self.status = "open"  # open | answered | failed | voided | refiring
         self.text = ""
 
@@ -102,8 +103,8 @@ class TurnProjector:
 
     @property
     def calls_running(self) -> int:
-        """Calls of the service's own that have neither an outcome nor been voided."""
-        return sum(1 for call in self._calls.values() if call.status in ("open", "refiring") and not call.client)
+        """Calls that were sent and have neither an outcome nor been voided."""
+        return sum(1 for call in self._calls.values() if call.fired and call.status == "open")
 
     def feed(self, identity: Identity, event: Event, offset: int) -> CallOutcome | None:
         """Takes the next fact. Gives a CallOutcome when it is a call's result that came after the terminal fact."""
@@ -131,8 +132,9 @@ class TurnProjector:
         elif isinstance(event, CallClosed | CallFired):
             call = self._calls.setdefault(event.call, _Call(event.skill, False))
             call.arguments = event.arguments
-            if isinstance(event, CallFired) and call.status == "refiring":
-                call.status = "open"
+            if isinstance(event, CallFired):
+                call.fired = True
+                call.status = "open" if call.status == "refiring" else call.status
         elif isinstance(event, CallVoided) and event.call in self._calls:
             voided = self._calls[event.call]
             voided.status, voided.text = ("refiring" if event.refire else "voided"), ""

@@ -4,7 +4,8 @@
 tests/conformance/test_store.py. Every method is safe to call concurrently. A cancelled call has either happened whole
 or not at all. Time is always an argument (milliseconds since the epoch); the store reads no clock.
 
-Raises PeerUnavailable / PeerTimeout when the database can not be reached or does not answer.
+Raises PeerUnavailable / PeerTimeout when the database can not be reached or does not answer, and InvalidInput
+(`not_storable`) for a value that it can not hold.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from pgvector.asyncpg import register_vector
 
 from memory.migrate import migrate, wrong_dimensions
 from memory.rows import Vector
-from streams.errors import Misconfigured, PeerTimeout, PeerUnavailable
+from streams.errors import InvalidInput, Misconfigured, PeerTimeout, PeerUnavailable
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -114,6 +114,10 @@ async def _typed_errors() -> AsyncIterator[None]:
         raise Misconfigured("the database has no schema yet", hint="run `headstart migrate`") from error
     except TimeoutError as error:
         raise PeerTimeout("the database did not answer in time", code="database_timeout") from error
+    except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError) as error:
+        raise InvalidInput(
+            f"the database can not hold this: {error}", code="not_storable", cause=type(error).__name__
+        ) from error
     except (
         OSError,
         asyncpg.PostgresConnectionError,

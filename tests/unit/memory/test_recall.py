@@ -69,7 +69,10 @@ def test_what_is_no_longer_or_not_yet_valid_is_left_out() -> None:
 
 def test_a_question_once_asked_stands_behind_its_answer() -> None:
     items = rank(
-        [candidate("asked", "What do you think my zebra is called?", 0.79), candidate("told", "My zebra is called Kim", 0.7)],
+        [
+            candidate("asked", "What do you think my zebra is called?", 0.79),
+            candidate("told", "My zebra is called Kim", 0.7),
+        ],
         "What is my zebra called?", NOW_MS, BUDGET,
     )  # fmt: skip
     assert [item.id for item in items] == ["told", "asked"]

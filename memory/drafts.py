@@ -1,0 +1,111 @@
+"""What of a turn becomes a memory: the words of the user and of the assistant, as they were said, and services' facts.
+
+A long text is cut into pieces at the ends of paragraphs and sentences, since an embedder reads only so much and a
+prompt has room for a paragraph rather than a page. Ids are made from the source, so that the same turn read twice gives
+the same memories.
+
+A client without conversations sends everything said so far with each request. So of a turn's input only the user's
+messages after the last one of the assistant are new; the others were remembered when they were said.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from memory.rows import MemoryRow, MessageRow, TurnRecord
+from streams.events.conversation import FactPublished
+from streams.ids import digest_hex
+
+# all-MiniLM-L6-v2 reads 256 word pieces, about 1,000 characters of English; a little less, so that nothing is cut.
+PIECE_CHARACTERS: Final = 800
+_BORDER: Final = re.compile(r"\n\s*\n|(?<=[.!?…])\s+|\n")
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """A memory that waits for its vector (`row.vector` is []), and the text to embed for it."""
+
+    row: MemoryRow
+    embedded: str
+
+
+def drafts_of(record: TurnRecord) -> list[Draft]:
+    """Memories of an ended turn, in the order in which they were said.
+
+    Of a failed turn, and of one that is out of scope, only what the user said: the answer is an excuse.
+    """
+    said = [*_new_words(record.messages)]
+    if record.answer and record.status != "failed" and (record.agent or not record.routed):
+        said.append(("assistant", record.answer))
+    drafts: list[Draft] = []
+    for number, (speaker, text) in enumerate(said):
+        at_ms = record.accepted_at_ms if speaker == "user" else record.ended_at_ms
+        for part, piece in enumerate(pieces(text)):
+            row = MemoryRow(
+                id=memory_id(record.turn, str(number), str(part)), layer="conversation", tenant=record.tenant,
+                user=record.user, text=piece, vector=[], at_ms=at_ms, conversation=record.conversation,
+                turn=record.turn, source_offset=record.end_offset, speaker=speaker, valid_from_ms=at_ms,
+            )  # fmt: skip
+            drafts.append(Draft(row, piece))
+    return drafts
+
+
+def draft_of_fact(fact: FactPublished, identity: str, offset: int) -> list[Draft]:
+    """Memories of a service's fact. identity: the fact's CloudEvents id."""
+    return [
+        Draft(
+            MemoryRow(
+                id=memory_id(identity, "fact", str(part)), layer="fact", tenant=fact.tenant, user=fact.user, text=piece,
+                vector=[], at_ms=fact.at_ms, conversation=fact.conversation, source_offset=offset,
+                speaker=fact.service, valid_from_ms=fact.at_ms,
+            ),
+            piece,
+        )
+        for part, piece in enumerate(pieces(fact.text))
+    ]  # fmt: skip
+
+
+def memory_id(*source: str) -> str:
+    """`mem_` and 32 hex digits of a hash of where the memory comes from."""
+    return f"mem_{digest_hex('memory', *source)[:32]}"
+
+
+def pieces(text: str) -> list[str]:
+    """The text in parts of at most PIECE_CHARACTERS, as few as keeping sentences whole allows; [] when it is blank."""
+    parts: list[str] = []
+    for sentence in _sentences(text):
+        if parts and len(parts[-1]) + 1 + len(sentence) <= PIECE_CHARACTERS:
+            parts[-1] = f"{parts[-1]} {sentence}"
+        else:
+            parts.append(sentence)
+    return parts
+
+
+def _sentences(text: str) -> Iterator[str]:
+    for sentence in _BORDER.split(text):
+        left = sentence.strip()
+        while len(left) > PIECE_CHARACTERS:
+            cut = left.rfind(" ", 0, PIECE_CHARACTERS)
+            cut = cut if cut > 0 else PIECE_CHARACTERS
+            yield left[:cut].rstrip()
+            left = left[cut:].lstrip()
+        if left:
+            yield left
+
+
+def _new_words(messages: tuple[MessageRow, ...]) -> list[tuple[str, str]]:
+    """(speaker, text) of what the user said since the assistant's last word in the turn's input."""
+    new: list[tuple[str, str]] = []
+    for message in messages:
+        if message.kind != "message" or message.name == "answer":
+            continue
+        if message.role == "assistant":
+            new.clear()
+        elif message.role == "user":
+            new.append(("user", message.text))
+    return new
