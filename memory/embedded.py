@@ -126,8 +126,8 @@ class EmbeddedPostgres:
 def _initialise(data_dir: Path) -> tuple[Path, tuple[int, int] | None]:
     """Makes `data_dir` a database cluster if it is none. Gives the folder of the programs, and whom to run them as.
 
-    Postgres refuses to run as root: for a parent that is root the wheel keeps a user of its own. Blocking, 1–3 seconds
-    the first time.
+    Postgres refuses to run as root: for a parent that is root the wheel keeps a user of its own, `pgserver`, and lets
+    it pass (not read) through the folders above. Blocking, 1–3 seconds the first time.
     """
     try:
         with warnings.catch_warnings():

@@ -11,6 +11,7 @@ what can vanish on its own (the model in its cache, a browser) is looked at ever
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -42,6 +43,12 @@ def main(arguments: list[str]) -> int:
     profile = arguments[0]
     os.chdir(ROOT)
     STATE.mkdir(exist_ok=True)
+    with (STATE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of two that start together, the second finds everything done
+        return set_up(profile)
+
+
+def set_up(profile: str) -> int:
     started = time.monotonic()
     key = _key(profile)
     if not (_stamped(profile, key) and PYTHON.exists()):

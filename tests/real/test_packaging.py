@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import configparser
 import importlib.metadata
 import os
 import re
@@ -75,6 +76,16 @@ def test_core_dependencies_are_light(wheel: Path) -> None:
     assert core
     assert [text for text in core if text.startswith(heavy)] == []
     assert set(metadata.get_all("Provides-Extra", [])) >= {"local", "gpu", "bench", "dev"}
+
+
+def test_the_command_of_the_wheel_can_be_loaded(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt"))
+        commands = configparser.ConfigParser()
+        commands.read_string(archive.read(name).decode())
+    (command,) = commands["console_scripts"].items()
+    assert command[0] == "headstart"
+    assert callable(importlib.metadata.EntryPoint(*command, group="console_scripts").load())
 
 
 def test_the_wheel_installs_into_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
