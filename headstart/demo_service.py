@@ -14,10 +14,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
-import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
@@ -34,9 +34,9 @@ from headstart.demo.cities import find_city
 from headstart.demo.notebook import Arrival, Ledger
 from headstart.demo.weather import weather_of
 from headstart.service import Caller, Service, wall_clock_ms
-from streams.bus import Bus
-from streams.errors import HeadstartError, InvalidInput
-from streams.kafka_bus import KafkaBus
+from memory.opening import open_bus
+from streams.errors import InvalidInput
+from streams.process import Running, run_process
 from streams.settings import Settings
 
 log = logging.getLogger("headstart.demo")
@@ -207,45 +207,25 @@ def _effects(service: Service, ledger: Ledger) -> None:
         return Done(ledger.done("schedule_interview", detail, caller.tenant, caller.user), "scheduled")
 
     @service.skill(
-        effect="irreversible", approval=True, examples=("send a message to Ada Adler", "write to the first candidate")
+        effect="irreversible", approval=True,
+        examples=("send Ada Adler a message that she is invited", "message the first candidate", "tell Omar that he won"),
     )  # fmt: skip
     async def send_message(to: Recipient, text: MessageText, caller: Caller) -> Done:
         """Sends a message to a person."""
         return Done(ledger.done("send_message", {"to": to, "text": text}, caller.tenant, caller.user), "sent")
 
 
-async def run(settings: Settings, bus: Bus | None = None) -> None:
-    """Serves until it is cancelled. bus None: connects to HEADSTART_KAFKA itself. Raises as Service.start."""
-    service = demo_service(settings, Ledger())
-    if bus is not None:
-        await service.run(bus)
-        return
-    own = KafkaBus.from_settings(settings, client="demo-service")
-    await own.start()
-    try:
-        await service.run(own)
-    finally:
-        await own.stop()
-
-
-async def _main() -> None:
-    settings = Settings.from_env(os.environ)
-    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s %(message)s")
-    task = asyncio.create_task(run(settings))
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-
-
-def main() -> None:
-    """Ends with status 0 on SIGINT or SIGTERM, with 1 and a message when it can not start."""
-    try:
-        asyncio.run(_main())
-    except HeadstartError as error:
-        raise SystemExit(f"demo service: {error}") from error
+@asynccontextmanager
+async def stage(settings: Settings) -> AsyncIterator[Running]:
+    """The process `python -m headstart.demo_service` (streams.process). Raises as Service.start."""
+    async with open_bus(settings, "headstart-demo") as bus:
+        service = demo_service(settings, Ledger())
+        await service.start(bus)
+        try:
+            yield Running("demo service")
+        finally:
+            await service.stop()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_process(stage))
