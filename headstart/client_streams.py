@@ -37,6 +37,11 @@ class Stream:
         self._arrived = asyncio.Event()
         self._over = False
 
+    @property
+    def waiting_bytes(self) -> int:
+        """How much was delivered and not consumed."""
+        return sum(size_bytes for _, size_bytes, _ in self._frames)
+
     def put(self, frame: Frame, size_bytes: int, last: bool) -> None:
         self._frames.append((frame, size_bytes, last))
         self._arrived.set()
