@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 
 from gateway.server import Gateway
 from memory.opening import open_bus, open_store
-from streams.process import run_process
+from streams.process import Running, run_process
 from streams.settings import Settings
 
 
 @asynccontextmanager
-async def serve(settings: Settings) -> AsyncIterator[str]:
+async def serve(settings: Settings) -> AsyncIterator[Running]:
     """A gateway on the bus and the database that the settings name, listening for as long as the context is open.
 
     Raises Misconfigured when a setting is missing and PeerUnavailable when a part can not be reached.
@@ -26,7 +26,7 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         gateway = Gateway(settings, bus, store)
         await gateway.start()
         try:
-            yield f"gateway on {settings.host}:{gateway.port}"
+            yield Running(f"gateway on {settings.host}:{gateway.port}")
         finally:
             await gateway.stop()
 

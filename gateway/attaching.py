@@ -47,10 +47,6 @@ class Attachments:
         whole = self._whole.get(conversation)
         return [whole, *found] if whole else found
 
-    def ended(self, conversation: str, turn: str) -> bool:
-        """Whether a followed conversation's channel has seen this turn end."""
-        return any(other.channel.fold.ended(turn) for other in self.subscriptions(conversation))
-
     def follow(self, prepared: Prepared, stream_id: str | None) -> Subscription:
         """The subscription that shows a turn of the socket's own; owns the prepared channel. Raises Refused."""
         conversation = prepared.submit.conversation

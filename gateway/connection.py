@@ -207,7 +207,7 @@ class Connection:
     async def _cancel(self, body: Mapping[str, Any]) -> None:
         response = required_response(body, "response_id")
         place = await self._services.directory.running(ids.turn_of(response), self._principal)
-        if place.ended or self._attachments.ended(place.conversation, place.turn):
+        if place.ended or self._services.feed.ended(place.conversation, place.turn):
             raise Refused("the response has ended", code="response_already_completed", param="response_id")
         event_id = event_id_of(body, {})
         await self._services.intake.cancel(self._principal, place.conversation, place.turn, event_id)

@@ -150,6 +150,11 @@ class Feed:
             raise
         return channel
 
+    def ended(self, conversation: str, turn: str) -> bool:
+        """Whether this gateway has seen the turn end, as long as it folds the conversation."""
+        channel = self._channels.get(conversation)
+        return channel is not None and channel.fold.ended(turn)
+
     def release(self, channel: Channel) -> None:
         """The caller is done with the channel; it stays folded while it is among the last used ones."""
         channel.users -= 1

@@ -67,7 +67,7 @@ class Steering:
             return
         subscriptions = attachments.subscriptions(place.conversation)
         lane = next((other.turns[turn] for other in subscriptions if turn in other.turns), None)
-        if place.ended or attachments.ended(place.conversation, turn):
+        if place.ended or self._services.feed.ended(place.conversation, turn):
             self._failed("response_already_completed", "the response has ended", previous, given, lane, name)
             return
         waiting = self._pending.setdefault(turn, {})
