@@ -117,7 +117,7 @@ class KafkaReader:
         try:
             fetched = await consumer.getmany(timeout_ms=wait_ms, max_records=max_records)
         except OffsetOutOfRangeError as error:
-            await self._go_on_at_oldest(error)
+            await self._go_on_at_oldest(error.args[0])
             return []
         if consumer is not self._consumer:
             return []  # the partitions changed meanwhile; what was fetched is fetched again from the kept positions
@@ -204,26 +204,30 @@ class KafkaReader:
         if stale is not None:
             await stale.stop()
 
-    async def _go_on_at_oldest(self, error: OffsetOutOfRangeError) -> None:
+    async def _go_on_at_oldest(self, wanted: Mapping[TopicPartition, int]) -> None:
         """Positions outside the log: note what is missed and go on at the oldest record."""
-        wanted: dict[TopicPartition, int] = error.args[0]
         async with self._changing:
             for place, offset in wanted.items():
                 if self._positions.get(place.partition) != offset:
                     continue
                 oldest = await self.start_offset(place.partition)
-                log.error("records %d to %d of %s/%d are gone", offset, oldest, self.topic, place.partition)
+                log.error("%s/%d has no offset %d; going on at %d", *place, offset, oldest)
                 self.gaps.append(Gap(Place(self.topic, place.partition), offset, oldest))
                 self._positions[place.partition] = oldest
                 assert self._consumer is not None
                 self._consumer.seek(place, oldest)
 
     async def _look_for_lag(self) -> None:
+        """After a while without records. A position past the end is a log that was lost or made anew; not every
+        broker says so by itself."""
         lag: int | None = 0
         try:
-            places = [self._connection.full(self.topic, partition) for partition in self._positions]
-            ends = await self._ask("end_offsets", places)
-            lag = sum(max(0, int(ends[place]) - self._positions.get(place.partition, 0)) for place in places)
+            positions = {self._connection.full(self.topic, number): at for number, at in self._positions.items()}
+            ends = await self._ask("end_offsets", list(positions))
+            lag = sum(max(0, int(ends[place]) - at) for place, at in positions.items())
+            beyond = {place: at for place, at in positions.items() if at > ends[place]}
+            if beyond:
+                await self._go_on_at_oldest(beyond)
         except PeerUnavailable:
             lag = None
         if self._progress.compared(monotonic_ms(), lag):
