@@ -268,15 +268,20 @@ class MemoryStore:
         vector_ranks = {row.id: rank for rank, row in enumerate(nearest, 1)}
         text_ranks = {row.id: rank for rank, row in enumerate(best, 1)}
         return [
-            Candidate(
-                id=row.id, layer=row.layer, text=row.text, at_ms=row.at_ms, conversation=row.conversation,
-                turn=row.turn, speaker=row.speaker, valid_from_ms=row.valid_from_ms, valid_to_ms=row.valid_to_ms,
-                superseded_by=row.superseded_by, confidence=row.confidence,
-                similarity=likeness[row.id], text_score=shares[row.id],
+            replace(
+                _candidate(row), similarity=likeness[row.id], text_score=shares[row.id],
                 vector_rank=vector_ranks.get(row.id, 0), text_rank=text_ranks.get(row.id, 0),
             )
             for row in _unique([*nearest, *best])
         ]  # fmt: skip
+
+    async def memories(self, tenant: str, user: str, limit: int, conversation: str = "") -> list[Candidate]:
+        mine = [
+            row for row in self._memories.values()
+            if (row.tenant, row.user) == (tenant, user) and conversation in ("", row.conversation)
+        ]  # fmt: skip
+        mine.sort(key=lambda row: (row.at_ms, row.id), reverse=True)
+        return [_candidate(row) for row in mine[:limit]]
 
     async def forget_memory(self, tenant: str, user: str, memory: str) -> bool:
         row = self._memories.get(memory)
@@ -346,6 +351,14 @@ def cosine(one: Vector, other: Vector) -> float:
     """Cosine of the angle between two vectors, 0.0 when one of them has no length."""
     norm = math.sqrt(sum(a * a for a in one)) * math.sqrt(sum(b * b for b in other))
     return sum(a * b for a, b in zip(one, other, strict=True)) / norm if norm else 0.0
+
+
+def _candidate(row: MemoryRow) -> Candidate:
+    return Candidate(
+        id=row.id, layer=row.layer, text=row.text, at_ms=row.at_ms, conversation=row.conversation, turn=row.turn,
+        speaker=row.speaker, valid_from_ms=row.valid_from_ms, valid_to_ms=row.valid_to_ms,
+        superseded_by=row.superseded_by, confidence=row.confidence,
+    )  # fmt: skip
 
 
 def _settled(message: MessageRow, outcome: CallOutcome) -> MessageRow:

@@ -117,6 +117,10 @@ class Store(Protocol):
         """Up to 2 × `limit` memories of this user: the nearest by vector and the best by full text of `text`, each
         with its ranks. Memories of `exclude_conversation` are left out. Unordered; memory.recall.rank decides."""
 
+    async def memories(self, tenant: str, user: str, limit: int, conversation: str = "") -> list[Candidate]:
+        """The user's memories, newest first, superseded ones too: what a person may see, correct and forget.
+        conversation: only those that come from it."""
+
     async def forget_memory(self, tenant: str, user: str, memory: str) -> bool:
         """Erases one memory. False when this user has none with this id."""
 

@@ -51,6 +51,12 @@ SELECT memories.id, layer, text, speaker, conversation, turn, at_ms, valid_from_
 FROM nearest FULL JOIN worded USING (id)
 JOIN memories ON memories.tenant = $1 AND memories.id = coalesce(nearest.id, worded.id)
 """  # noqa: S608 - put together from constants
+_LIST: Final = """
+SELECT id, layer, text, speaker, conversation, turn, at_ms, valid_from_ms, valid_to_ms, superseded_by, confidence,
+       NULL AS similarity, 0 AS text_score, 0 AS vector_rank, 0 AS text_rank
+FROM memories WHERE tenant = $1 AND member = $2 AND $4 IN ('', conversation)
+ORDER BY at_ms DESC, id DESC LIMIT $3
+"""
 _FORGET: Final = "DELETE FROM memories WHERE tenant = $1 AND member = $2 AND id = $3 RETURNING 1"
 
 
@@ -67,6 +73,11 @@ class MemoryTables(Tables):
                 _RECALL, tenant, user, vector, storable(text[:QUESTION_CHARACTERS]), limit, exclude_conversation,
                 self.exact_rows,
             )  # fmt: skip
+        return [_candidate(row) for row in rows]
+
+    async def memories(self, tenant: str, user: str, limit: int, conversation: str = "") -> list[Candidate]:
+        async with self._connection() as connection:
+            rows = await connection.fetch(_LIST, tenant, user, limit, conversation)
         return [_candidate(row) for row in rows]
 
     async def forget_memory(self, tenant: str, user: str, memory: str) -> bool:

@@ -427,6 +427,11 @@ async def test_a_question_of_any_text_is_answered_by_likeness(store: Store, text
 @pytest.mark.asyncio
 async def test_a_memory_is_forgotten_by_its_owner_only(store: Store) -> None:
     assert await store.project(PARTITION, 9, [memory("m1", "one", NORTH), memory("m2", "two", NORTH)])
+    assert [(row.id, row.text, row.similarity) for row in await store.memories("acme", "ada", 1)] == [
+        ("m2", "two", None)
+    ]
+    assert [row.id for row in await store.memories("acme", "ada", 5, conversation_id(1))] == ["m2", "m1"]
+    assert await store.memories("acme", "ada", 5, conversation_id(2)) == await store.memories("acme", "eve", 5) == []
     assert not await store.forget_memory("acme", "eve", "m1")
     assert not await store.forget_memory("rival", "ada", "m1")
     assert await store.forget_memory("acme", "ada", "m1")

@@ -8,13 +8,14 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from headstart.remembered import recalled_in
 from memory.embed import HashEmbedder
 from memory.postgres import PostgresStore
 from memory.recall import rank
 from streams import ids
 from streams.codec import decode
 from streams.dead_letters import DeadLetter
-from streams.errors import PeerUnavailable
+from streams.errors import NotFound, PeerUnavailable
 from streams.events import Event, InputItem
 from streams.events.calling import CallAnswered, CallClosed, CallFired, CallOpened
 from streams.events.conversation import (
@@ -24,6 +25,7 @@ from streams.events.conversation import (
     MemberForgotten,
 )
 from streams.events.generating import AnswerDelta, AnswerStarted
+from streams.events.recalling import Recalled, RecalledItem
 from streams.events.routing import RouteDecided
 from streams.events.turn import TurnAccepted, TurnCompleted
 from streams.fence import NOTE
@@ -399,6 +401,26 @@ async def test_a_database_that_goes_away_costs_nothing(world: World) -> None:
         await worker.flush()
     await world.work(worker)
     assert (await world.rows("turns"), await world.rows("memories")) == (1, 2)
+    await worker.stop()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("stored", [True, False])
+async def test_what_a_turn_recalled_is_read_from_the_log(world: World, stored: bool) -> None:
+    worker = await world.worker()
+    await world.turn(1, "hello", "Hi.")
+    world.clock.now_ms += 120_000
+    course = Course(world, 2, "and now?")
+    await course.begin()
+    item = RecalledItem(id="mem_1", layer="fact", text="Rex is a dog", score=0.5, why="meaning 0.50")
+    fact = Recalled(items=(item,), history=(), at_ms=NOW_MS)
+    await course.course.write(fact)
+    await course.end()
+    if stored:
+        await world.work(worker)
+    assert await recalled_in(world.bus, world.store, course.turn) == fact
+    with pytest.raises(NotFound):
+        await recalled_in(world.bus, world.store, ids.turn_id(CONVERSATION, NOW_MS, b"never-asked"))
     await worker.stop()
 
 
