@@ -208,7 +208,7 @@ def _effects(service: Service, ledger: Ledger) -> None:
 
     @service.skill(
         effect="irreversible", approval=True,
-        examples=("send Ada Adler a message that she is invited", "message the first candidate", "tell Omar that he won"),
+        examples=("send Ada Adler a message that she is invited", "message the first candidate", "tell Omar he won"),
     )  # fmt: skip
     async def send_message(to: Recipient, text: MessageText, caller: Caller) -> Done:
         """Sends a message to a person."""

@@ -110,6 +110,17 @@ async def test_a_change_is_seen_at_once(bus: Bus, registry: SkillRegistry) -> No
     assert registry.following
 
 
+async def test_a_skill_is_found_the_moment_it_is_in_force(bus: Bus, registry: SkillRegistry) -> None:
+    found: list[asyncio.Task[Any]] = []
+    registry.on_change(
+        lambda name, manifest: found.append(asyncio.ensure_future(registry.discover("weather", "acme", ("*",), 1)))
+    )
+    await registry.start()
+    await register(bus, "team", [WEATHER], 1)
+    await until(registry, lambda: bool(found))
+    assert [row.skill for row in await found[0]] == [WEATHER.id]
+
+
 async def test_discovery_finds_what_fits_and_only_what_is_allowed(bus: Bus, registry: SkillRegistry) -> None:
     await register(bus, "team", [WEATHER, PEOPLE, NOTES], 1)
     await registry.start()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from memory.embed import Embedder
@@ -108,7 +108,8 @@ class SkillRegistry:
         self, vector: Sequence[float], tenant: str, agent_skills: Sequence[str], limit: int
     ) -> list[DiscoveredSkill]:
         """The skills nearest to a text's vector, of those the agent (names, or patterns with `*`) and the tenant may
-        use. Raises what the store raises."""
+        use. A skill that came into force a moment ago counts. Raises what the store and the embedder raise."""
+        await self._embed(self._catalog.in_force(tenant))
         return await discover(self._store, self._catalog, self._vectors, vector, tenant, agent_skills, limit)
 
     async def _follow(self, reader: Reader) -> None:
@@ -150,20 +151,28 @@ class SkillRegistry:
 
     async def _settle(self) -> None:
         """Brings the store to what is in force and sets bad records aside. What fails stays to be done."""
+        await self._embed(manifest for name in self._unindexed if (manifest := self._catalog.by_name(name)))
         for name in list(self._unindexed):
             manifest = self._catalog.by_name(name)
             if manifest is None:
                 await self._store.withdraw_skill(name)
             else:
-                vector = self._vectors.get(manifest.id)
-                if vector is None:
-                    vector = self._vectors[manifest.id] = mean(await self._embedder.embed(texts_of(manifest)))
-                await self._store.upsert_skill(manifest, vector)
+                await self._store.upsert_skill(manifest, self._vectors[manifest.id])
             self._unindexed.pop(name)
         while self._refused:
             record, error = self._refused[0]
             await dead_letter(self._bus, record, error, STAGE)
             self._refused.pop(0)
+
+    async def _embed(self, manifests: Iterable[SkillManifest]) -> None:
+        """Gives each of these a vector that has none yet, in one call of the embedder."""
+        missing = [manifest for manifest in manifests if manifest.id not in self._vectors]
+        if not missing:
+            return
+        texts = [texts_of(manifest) for manifest in missing]
+        vectors = iter(await self._embedder.embed([text for group in texts for text in group]))
+        for manifest, group in zip(missing, texts, strict=True):
+            self._vectors[manifest.id] = mean([next(vectors) for _ in group])
 
     async def _not_yet_set_aside(
         self, refused: list[tuple[Record, HeadstartError]]
