@@ -32,6 +32,7 @@ from workers.skills.registry import SkillRegistry
 log = logging.getLogger("headstart.turns")
 Deliver = Callable[[Input], None]
 RECALL_CANDIDATES = 16
+WARM_CONNECTIONS = 2  # to each discovered skill's host: plans often have two calls that are ready together
 LEDGER_LEASE_MS = 15_000  # a claim nobody settled for this long may be taken by a higher number
 
 
@@ -112,6 +113,7 @@ class Effects:
                 manifests,
             )
         )
+        await self._executor.warm(manifests, WARM_CONNECTIONS)  # while the model reads its prompt
 
     # -- calls -----------------------------------------------------------------------------------------------------
 
