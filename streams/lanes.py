@@ -111,6 +111,7 @@ class Lanes:
         self._committing: asyncio.Task[None] | None = None
         self._commit_due_at = 0.0
         self._rebalancing = False
+        self._generation = 0
         self._stopping = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -137,13 +138,16 @@ class Lanes:
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
             while not self._stopping.is_set():
-                poll = asyncio.ensure_future(self._group.batch(wait_ms=POLL_WAIT_MS))
+                poll = asyncio.ensure_future(self._poll(self._group))
                 try:
                     await asyncio.wait({poll, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     poll.cancel()  # does nothing to one that is done; a cancelled one loses no record
-                for record in poll.result() if poll.done() else []:
-                    self._admit(record)
+                if poll.done() and not poll.cancelled():
+                    generation, records = poll.result()
+                    if generation == self._generation:  # else the assignment that they belong to is over
+                        for record in records:
+                            self._admit(record)
                 self._start_ready()
                 self._relieve()
                 self._commit_soon()
@@ -154,6 +158,10 @@ class Lanes:
                 await self._drain(drain_ms if self._stopping.is_set() else 0)
             finally:
                 await self._group.close()
+
+    async def _poll(self, group: GroupReader) -> tuple[int, list[Record]]:
+        records = await group.batch(wait_ms=POLL_WAIT_MS)
+        return self._generation, records
 
     def stop(self) -> None:
         """Make `run` end; returns at once. No step starts any more."""
@@ -172,6 +180,7 @@ class Lanes:
         if not mark.begin(record.offset):
             self.repeats += 1
             return
+        self._committed.setdefault(place, record.offset)
         self._idle.clear()
         if self._work.urgent(record):
             self._start(record, None)
@@ -283,6 +292,7 @@ class Lanes:
 
     async def _on_revoked(self, places: frozenset[Place]) -> None:
         self._rebalancing = True
+        self._generation += 1
         await self._commit(self._committable())
         self._suspended, self._marks = self._marks, {}
         self._paused.clear()
@@ -307,6 +317,7 @@ class Lanes:
         starts.update({place: mark.next for place, mark in kept.items() if mark.next is not None})
         self._marks = {place: kept.get(place) or Watermark() for place in places}
         self._suspended = {}
+        self._generation += 1
         self._rebalancing = self._stopping.is_set()
         self._start_ready()
         return starts

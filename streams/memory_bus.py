@@ -235,12 +235,11 @@ class _Positions:
     async def batch(self, max_records: int, wait_ms: int) -> list[Record]:
         if self.closed:
             raise PeerUnavailable("the reader has been closed")
+        await asyncio.sleep(0)  # a reader that is never out of records still lets others run
         found = self._take(max_records)
         if not found and wait_ms > 0:
             await self.broker.changed(wait_ms)
             found = self._take(max_records)
-        elif found:
-            await asyncio.sleep(0)  # a reader that is never out of records still lets others run
         return found
 
     def _take(self, max_records: int) -> list[Record]:
