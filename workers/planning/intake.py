@@ -33,6 +33,7 @@ from workers.planning.live import LiveTurn
 from workers.planning.machine import Setup, TurnMachine
 from workers.planning.outbox import Outbox
 from workers.planning.partition import Tail
+from workers.planning.services import check_service, from_service
 
 log = logging.getLogger("headstart.turns")
 DEADLINE_MS: Final = 120_000  # of a turn whose submitter named none
@@ -54,6 +55,8 @@ class Intake:
     async def take(self, partition: HeldPartition, record: Record) -> None:
         try:
             event = decode(record)
+            if from_service(event):
+                await check_service(self._store, record, getattr(event, "tenant", ""))
             if isinstance(event, TurnSubmit):
                 self._submit(partition, event, record.offset)
                 return

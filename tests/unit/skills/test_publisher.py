@@ -10,12 +10,14 @@ import pytest
 
 from headstart.publisher import Publisher
 from memory.keys import hash_key, new_key
+from memory.memory_store import MemoryStore
 from streams import ids
 from streams.codec import Record, decode
 from streams.errors import InvalidInput, NotPermitted
 from streams.events.intake import FactPublish, TurnSubmit
 from streams.memory_bus import MemoryBus
 from streams.signing import key_id, verify
+from workers.planning.services import check_service, from_service
 
 _counter = itertools.count()
 KEY_ID, KEY = new_key(lambda size: bytes(range(size)))
@@ -103,3 +105,40 @@ def test_a_keys_id_is_in_it() -> None:
     assert key_id(KEY) == KEY_ID
     with pytest.raises(InvalidInput):
         key_id("sk-something")
+
+
+async def signed_record(scopes: tuple[str, ...] = ("service",), tenant: str = "acme") -> tuple[MemoryStore, Record]:
+    """A fact that a service with such a key published for the tenant acme."""
+    store = MemoryStore()
+    await store.open()
+    key = await store.create_key(tenant, "bot", "bot", scopes, 0)
+    bus = MemoryBus()
+    await bus.start()
+    service = Publisher(bus, "acme", key, now_ms=lambda: 1_700_000_000_000, random_bytes=repeatable)
+    await service.fact("ada", ids.conversation_id(1, 0, repeatable(10)), "job.posted", "A job.")
+    [record] = await published(bus)
+    return store, record
+
+
+@pytest.mark.asyncio
+async def test_the_owner_takes_a_services_word_by_its_signature() -> None:
+    store, record = await signed_record()
+    assert await check_service(store, record, "acme") == record.header("ce_keyid")
+    assert from_service(decode(record))
+
+
+@pytest.mark.asyncio
+async def test_the_owner_refuses_every_other_word() -> None:
+    async def code(store: MemoryStore, record: Record, tenant: str = "acme") -> str:
+        with pytest.raises(NotPermitted) as caught:
+            await check_service(store, record, tenant)
+        return caught.value.code
+
+    store, record = await signed_record()
+    assert await code(store, msgspec.structs.replace(record, headers=())) == "signature_missing"
+    assert await code(store, msgspec.structs.replace(record, value=b"{}")) == "signature_wrong"
+    assert await code(store, record, "other") == "wrong_tenant"
+    assert await code(*await signed_record(tenant="other")) == "wrong_tenant"
+    assert await code(*await signed_record(scopes=("chat",))) == "not_a_service"
+    assert await store.revoke_key(record.header("ce_keyid") or "", 1)
+    assert await code(store, record) == "key_unknown"
