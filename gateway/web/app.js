@@ -7,6 +7,7 @@ import { TurnView, element } from "./view.js";
 
 const KEY = "headstart.key";
 const THEME = "headstart.theme";
+const CONVERSATION = /^#conv_[0-9a-f]{36}$/;
 const DRAW_MS = 120; // how often the picture of a running turn is drawn
 const $ = (id) => document.getElementById(id);
 
@@ -42,19 +43,20 @@ function onFrame(frame) {
 }
 
 function accepted(frame) {
-  const asked = page.asked.get(frame.event_id);
-  if (!asked) return page.socket.began(frame.event_id); // asked in a conversation that is no longer shown
-  asked.response = frame.response_id;
-  if (!page.views.has(frame.response_id)) page.views.set(frame.response_id, asked.view);
-  if (page.conversation === null && asked.view.root.isConnected) {
+  const waiting = page.asked.get(frame.event_id);
+  if (!waiting) return page.socket.began(frame.event_id); // asked in a conversation that is no longer shown
+  waiting.response = frame.response_id;
+  if (!page.views.has(frame.response_id)) page.views.set(frame.response_id, waiting.view);
+  if (page.conversation === null && waiting.view.root.isConnected) {
     page.conversation = frame.conversation;
-    if (!page.titles.has(frame.conversation)) page.titles.set(frame.conversation, asked.view.asked.textContent);
+    address();
+    if (!page.titles.has(frame.conversation)) page.titles.set(frame.conversation, waiting.view.asked.textContent);
     listed();
     // From before this turn on, so that what other devices ask here is seen too; what came already is dropped.
     const cursor = frame.cursor && frame.cursor !== "start" ? frame.cursor : null;
     page.socket.follow(frame.conversation, cursor);
   }
-  if (asked.stopped) page.socket.cancel(frame.response_id);
+  if (waiting.stopped) page.socket.cancel(frame.response_id);
   buttons();
 }
 
@@ -71,7 +73,7 @@ function turned(frame) {
     view = new TurnView(new Turn(response), "", approve);
     page.views.set(response, view);
     $("transcript").append(view.root);
-    page.api.question(response).then((text) => view.ask(text), (error) => notice(error.message));
+    page.api.question(response).then((text) => asked(view, text), (error) => notice(error.message));
   }
   const turn = view.turn || (view.turn = new Turn(response));
   if (frame.sequence_number < turn.next) return;
@@ -96,20 +98,29 @@ function turned(frame) {
   if (following) toEnd();
 }
 
+// What a turn of another device, or of before a reload, was asked; the first one names the conversation here.
+function asked(view, text) {
+  view.ask(text);
+  if (!page.titles.has(page.conversation) && view.root.isConnected) {
+    page.titles.set(page.conversation, text);
+    listed();
+  }
+}
+
 function begun(response) {
-  for (const [eventId, asked] of page.asked) {
-    if (asked.response !== response) continue;
+  for (const [eventId, waiting] of page.asked) {
+    if (waiting.response !== response) continue;
     page.socket.began(eventId);
-    if (asked.stopped) page.socket.cancel(response);
+    if (waiting.stopped) page.socket.cancel(response);
     page.asked.delete(eventId);
   }
 }
 
 function failed(frame) {
   const error = frame.error || frame;
-  const asked = page.asked.get(frame.event_id);
-  if (asked) {
-    asked.view.fail(error.message);
+  const waiting = page.asked.get(frame.event_id);
+  if (waiting) {
+    waiting.view.fail(error.message);
     page.socket.began(frame.event_id);
     page.asked.delete(frame.event_id);
     buttons();
@@ -149,9 +160,9 @@ function approve(approval, yes) {
 }
 
 function stop() {
-  for (const asked of page.asked.values()) {
-    asked.stopped = true;
-    if (asked.response) page.socket.cancel(asked.response);
+  for (const waiting of page.asked.values()) {
+    waiting.stopped = true;
+    if (waiting.response) page.socket.cancel(waiting.response);
   }
   for (const [response, view] of page.views) {
     if (view.turn && !view.turn.over) page.socket.cancel(response);
@@ -160,6 +171,7 @@ function stop() {
 
 function show(conversation) {
   page.conversation = conversation;
+  address();
   page.views.clear();
   page.asked.clear();
   page.healing = false;
@@ -195,6 +207,11 @@ function listed() {
   });
   $("list").replaceChildren(...rows);
   $("title").textContent = page.titles.get(page.conversation) || "New conversation";
+}
+
+// The conversation stands in the address, so that a reload and a link come back to it.
+function address() {
+  history.replaceState(null, "", page.conversation ? `#${page.conversation}` : location.pathname);
 }
 
 function running() {
@@ -310,7 +327,7 @@ async function connect(key) {
   }
   page.socket = new Socket(key, onFrame, onState);
   page.socket.open();
-  show(null);
+  show(CONVERSATION.test(location.hash) ? location.hash.slice(1) : null);
 }
 
 function theme(dark) {
@@ -367,7 +384,7 @@ function start() {
   theme(kept ? kept === "dark" : matchMedia("(prefers-color-scheme: dark)").matches);
   listen();
   const given = new URLSearchParams(location.search).get("key");
-  if (given) history.replaceState(null, "", location.pathname);
+  if (given) history.replaceState(null, "", location.pathname + location.hash);
   const key = given || sessionStorage.getItem(KEY);
   if (key) connect(key);
   else askKey(false);

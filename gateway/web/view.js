@@ -210,7 +210,7 @@ export class TurnView {
         const x = NAME_PX + (Math.max(0, from) / length) * room;
         const wide = Math.max(2, ((to - Math.max(0, from)) / length) * room);
         const thick = what === "running" ? 6 : 10;
-        const kind = what === "model" ? `bar ${row.kind}` : `bar ${what}`;
+        const kind = `bar bar-${what === "model" ? row.kind : what}`;
         const top = y + (ROW_PX - thick) / 2;
         parts.push(shape("rect", { x: x.toFixed(1), y: top, width: wide.toFixed(1), height: thick, rx: 3, class: kind }));
       }

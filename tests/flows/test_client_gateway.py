@@ -21,7 +21,6 @@ from tests.support.live_gateway import LiveGateways, live_gateways, url_of
 from tests.support.scripted_gateway import no_sleep
 from tests.support.turn_script import Line, answer, completed, journey
 
-
 QUICK = Limits(repeat_after_ms=20)  # a submit sent again is looked for in the log at once
 
 

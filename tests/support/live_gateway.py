@@ -14,7 +14,7 @@ from streams.memory_bus import MemoryBroker, MemoryBus
 from streams.settings import Settings
 from tests.support.turn_script import AT_MS, Script, ScriptedTurns, echo
 
-SETTINGS = {"HEADSTART_PORT": "0", "HEADSTART_DEV": "true"}
+SETTINGS = {"HEADSTART_DEV": "true"}
 
 
 @dataclass
@@ -29,12 +29,12 @@ class LiveGateways:
     running: list[Gateway] = field(default_factory=list)
     _names: itertools.count[int] = field(default_factory=itertools.count)
 
-    async def open(self) -> Gateway:
-        """One more gateway, listening."""
+    async def open(self, port: int = 0) -> Gateway:
+        """One more gateway, listening on this port, 0 for any."""
         bus = MemoryBus(self.broker)
         await bus.start()
         name = f"gateway/test-{next(self._names)}"
-        gateway = Gateway(Settings.from_env(SETTINGS), bus, self.store, limits=self.limits, name=name)
+        gateway = Gateway(Settings.from_env({**SETTINGS, "HEADSTART_PORT": str(port)}), bus, self.store, limits=self.limits, name=name)
         await gateway.start()
         self.running.append(gateway)
         return gateway
