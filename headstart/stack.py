@@ -26,13 +26,13 @@ from gateway.server import Gateway
 from memory.embedded import EmbeddedPostgres
 from memory.opening import Parts, open_parts
 from streams.child import Child, start_child
-from streams.embedded import choose_broker
+from streams.embedded import Broker, choose_broker
 from streams.errors import PeerTimeout
 from streams.models import load_models
 from streams.process import READY, configure_logging, new_event_loop
 from streams.settings import Settings
 from workers.generation.model_cache import ensure_model
-from workers.generation.worker import GenerationWorker
+from workers.generation.worker import generation_worker
 from workers.planning.worker import TurnsWorker
 from workers.remembering.worker import MemoryWorker
 
@@ -88,7 +88,8 @@ async def _foundations(stack: Stack, opened: AsyncExitStack) -> None:
         choice = await asyncio.to_thread(choose_broker, settings.kafka_home, os.environ)
         stack._say(f"  {choice.sentence}")
         async with stack._step("broker"):
-            broker = await opened.enter_async_context(choice.create(settings.data))
+            broker: Broker = choice.create(settings.data)
+            await opened.enter_async_context(broker)
         settings = settings.on_broker(
             broker.bootstrap, fetch_max_wait_ms=broker.fetch_max_wait_ms, idempotent=broker.idempotent
         )
@@ -110,9 +111,7 @@ async def _in_process(stack: Stack, opened: AsyncExitStack) -> None:
         await memory.start()
         opened.push_async_callback(memory.stop)
     async with stack._step("generation worker (loads the model)"):
-        generation = GenerationWorker(parts.bus, stack.settings)
-        await generation.start()
-        opened.push_async_callback(generation.stop)
+        await opened.enter_async_context(generation_worker(stack.settings, parts.bus))
     async with stack._step("turns worker"):
         turns = TurnsWorker(parts.bus, parts.store, parts.embedder, stack.settings)
         await turns.start()

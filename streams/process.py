@@ -7,14 +7,24 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from typing import Any, NamedTuple
 
 from streams.errors import HeadstartError, Misconfigured
 from streams.settings import Settings
 
 READY = "ready"  # the log line's last word once a process serves; whoever started it may wait for it
-Part = Callable[[Settings], AbstractAsyncContextManager[str]]
+
+
+class Running(NamedTuple):
+    """What a part gives while it runs. failed: returns or raises when the part can not go on; None: it never says."""
+
+    name: str
+    failed: Callable[[], Awaitable[None]] | None = None
+
+
+Part = Callable[[Settings], AbstractAsyncContextManager[Running]]
 
 
 def run_process(part: Part) -> int:
@@ -61,7 +71,15 @@ async def _until_told(part: Part, settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
-    async with part(settings) as name:
-        logging.getLogger("headstart").info("%s %s", name, READY)
-        await told.wait()
-        logging.getLogger("headstart").info("%s ends", name)
+    log = logging.getLogger("headstart")
+    async with part(settings) as running:
+        log.info("%s is %s", running.name, READY)
+        waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(told.wait())]
+        if running.failed is not None:
+            waits.append(asyncio.ensure_future(running.failed()))
+        done, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in pending:
+            wait.cancel()
+        log.info("%s ends", running.name)
+        for wait in done:
+            wait.result()

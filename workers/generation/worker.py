@@ -17,15 +17,18 @@ import random
 import socket
 import time
 from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+from memory.opening import open_bus
 from streams.bus import Bus
 from streams.coalesce import SPACING_MS
 from streams.codec import Record, decode
 from streams.errors import InvalidInput
 from streams.events.generating import GenerationAbort, GenerationRequested
 from streams.events.registering import WorkerAlive
-from streams.kafka_bus import KafkaBus
 from streams.lanes import Lanes, LaneWork
+from streams.process import Running
 from streams.settings import Settings
 from streams.topology import GENERATIONS
 from workers.generation.generation import ABORTED, LEAVING, Generation
@@ -182,19 +185,24 @@ class GenerationWorker(LaneWork):
             await asyncio.sleep(TICK_MS / 1000)
 
 
-async def run(settings: Settings) -> None:
-    """The process `python -m workers generation`: runs until it is cancelled, then drains."""
-    bus = KafkaBus.from_settings(settings, client="headstart-generation")
+@asynccontextmanager
+async def generation_worker(settings: Settings, bus: Bus) -> AsyncIterator[GenerationWorker]:
+    """A worker with the models that the settings name, loaded; working until the context ends."""
     models = await load_models(settings)
     try:
-        await asyncio.gather(bus.start(), models.start())
+        await models.start()
         worker = GenerationWorker(bus, models)
         await worker.start()
-        log.info("generation worker %s is ready: %s", worker.writer, ", ".join(sorted(models.engines)))
         try:
-            await worker.failed()
+            yield worker
         finally:
             await worker.stop()
     finally:
         await models.close()
-        await bus.stop()
+
+
+@asynccontextmanager
+async def stage(settings: Settings) -> AsyncIterator[Running]:
+    """The process `python -m workers generation` (streams.process)."""
+    async with open_bus(settings, "headstart-generation") as bus, generation_worker(settings, bus) as worker:
+        yield Running(worker.writer, worker.failed)

@@ -18,15 +18,15 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from memory.records import history_messages
 from memory.store import Store
 from streams import ids
-from streams.bus import Bus, GroupReader, Place
+from streams.bus import Bus, GroupReader, Place, Start
 from streams.codec import Record
 from streams.dead_letters import dead_letter
-from streams.errors import HeadstartError
+from streams.errors import HeadstartError, PeerError
 from streams.events.recalling import HistoryMessage
 from streams.events.turn import TurnAccepted, TurnAdopted
 from streams.topology import EVENTS, TURNS
@@ -46,6 +46,8 @@ log = logging.getLogger("headstart.turns")
 GROUP = "turns"
 DEADLINE_MS = 120_000  # of a turn whose submitter named none
 COMMIT_EVERY_S = 0.5
+PEER_PAUSE_S = 0.5
+Take = Callable[[HeldPartition, Record], Awaitable[None]]
 QUEUED_PER_CONVERSATION = 16
 
 
@@ -96,12 +98,12 @@ class TurnOwner:
         await group.close()
         await asyncio.wait(self._tasks)
 
-    def failure(self) -> BaseException | None:
-        """What ended the loop, when it ended by itself."""
-        for task in self._tasks:
-            if task.done() and not task.cancelled():
-                return task.exception()
-        return None
+    async def failed(self) -> None:
+        """Returns when the loops have ended; raises what ended them."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            if not task.cancelled():
+                task.result()
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
@@ -115,25 +117,55 @@ class TurnOwner:
                 if partition is None:
                     continue
                 if record.topic == EVENTS.name:
-                    await self._fact(partition, record)
+                    await self._until_done(self._fact, partition, record)
                 elif not partition.commands.begin(record.offset):
                     continue
                 elif partition.caught_up:
-                    await self._intake.take(partition, record)
+                    await self._until_done(self._intake.take, partition, record)
                 else:
                     partition.held.append(record)
-            for partition in self.partitions.values():
-                if not partition.caught_up and await self._position(partition) >= partition.end_offset:
-                    await self._caught_up(partition)
+            await self._go_on()
             if time.monotonic() >= commit_at:
                 await self._commit(group)
                 commit_at = time.monotonic() + COMMIT_EVERY_S
 
-    async def _position(self, partition: HeldPartition) -> int:
-        if partition.next_offset >= 0:
-            return partition.next_offset
-        position = self._group.position(Place(EVENTS.name, partition.number)) if self._group else None
-        return -1 if position is None else position
+    async def _until_done(self, take: Take, partition: HeldPartition, record: Record) -> None:
+        """A record is never skipped because a peer is away: nothing could be written meanwhile anyhow."""
+        while True:
+            try:
+                return await take(partition, record)
+            except PeerError as error:
+                log.warning("waiting for a peer: %s", error)
+                await asyncio.sleep(PEER_PAUSE_S)
+
+    async def _go_on(self) -> None:
+        """Measures partitions that were just assigned, and takes up those whose end was reached."""
+        behind = [partition for partition in self.partitions.values() if not partition.caught_up]
+        unknown = [partition for partition in behind if partition.end_offset < 0]
+        if unknown:
+            try:
+                await self._measure(unknown)
+            except PeerError as error:
+                log.warning("waiting for a peer: %s", error)
+                return
+        for partition in behind:
+            if partition.next_offset >= partition.end_offset >= 0:
+                await self._caught_up(partition)
+
+    async def _measure(self, partitions: list[HeldPartition]) -> None:
+        """Where each partition's `events` are read from, and where they end now."""
+        group = self._group
+        assert group is not None
+        reader = await self.bus.reader(EVENTS.name, {})
+        try:
+            for partition in partitions:
+                place = Place(EVENTS.name, partition.number)
+                committed, end = await asyncio.gather(group.committed(place), group.end_offset(place))
+                oldest = 0 if end == 0 else await reader.start_offset(partition.number)
+                partition.next_offset = max(partition.next_offset, committed or 0, oldest)
+                partition.end_offset = end
+        finally:
+            await reader.close()
 
     async def _commit(self, group: GroupReader) -> None:
         positions: dict[Place, int] = {}
@@ -153,8 +185,9 @@ class TurnOwner:
     async def _revoked(self, places: frozenset[Place]) -> None:
         """Nothing stops yet: what comes back goes on; what does not is dropped in `_assigned`."""
 
-    async def _assigned(self, places: frozenset[Place]) -> None:
-        group = self._group
+    async def _assigned(self, places: frozenset[Place]) -> dict[Place, Start]:
+        """Drops what is gone; what came back goes on where it stood, whatever was committed meanwhile."""
+        starts: dict[Place, Start] = {}
         held = {place.partition for place in places}
         for number in set(self.partitions) - held:
             for live in self.partitions.pop(number).lives.values():
@@ -163,11 +196,12 @@ class TurnOwner:
             known = self.partitions.get(number)
             if known is None:
                 self.partitions[number] = HeldPartition(number, -1)
-            elif group is not None:
+            else:
                 if known.next_offset >= 0:
-                    await group.seek(Place(EVENTS.name, number), known.next_offset)
+                    starts[Place(EVENTS.name, number)] = known.next_offset
                 if known.commands.next is not None:
-                    await group.seek(Place(TURNS.name, number), known.commands.next)
+                    starts[Place(TURNS.name, number)] = known.commands.next
+        return starts
 
     async def _fact(self, partition: HeldPartition, record: Record) -> None:
         if partition.began_at < 0:
@@ -199,13 +233,6 @@ class TurnOwner:
 
     async def _caught_up(self, partition: HeldPartition) -> None:
         """The end was reached: adopt what is open, then take the commands that waited."""
-        if partition.end_offset < 0:
-            group = self._group
-            if group is None:
-                return
-            partition.end_offset = await group.end_offset(Place(EVENTS.name, partition.number))
-            if await self._position(partition) < partition.end_offset:
-                return
         partition.caught_up = True
         for turn, state in list(partition.view.open.items()):
             if turn not in partition.lives and turn not in partition.adopting:
@@ -215,7 +242,7 @@ class TurnOwner:
                 live.publish(TurnAdopted(at_ms=int(self.clock_ms())))
         held, partition.held = partition.held, []
         for record in held:
-            await self._intake.take(partition, record)
+            await self._until_done(self._intake.take, partition, record)
 
     def _adopted(self, partition: HeldPartition, seen: Seen) -> None:
         """Our own `turn.adopted` came by: what stands before it is what the turn is."""

@@ -15,13 +15,14 @@ from contextlib import asynccontextmanager
 from memory.embed import Embedder
 from memory.opening import open_parts
 from memory.store import Store
-from streams import ids
 from streams.bus import Bus
-from streams.events.generating import GenerationRequested
 from streams.events.registering import WorkerAlive
 from streams.models import ModelSpec, load_models
+from streams.process import Running
 from streams.settings import Settings
 from workers.agents.catalog import OUT_OF_SCOPE, Agent, load_all
+from workers.generation.fleet import Fleet
+from workers.generation.liveness import Liveness
 from workers.planning.effects import Effects
 from workers.planning.machine import Setup
 from workers.planning.owner import TurnOwner
@@ -43,6 +44,8 @@ class TurnsWorker:
         self._bus, self._store, self._embedder, self._settings = bus, store, embedder, settings
         self._executor = HttpExecutor.from_settings(settings)
         self._registry = SkillRegistry(bus, store, embedder)
+        self._fleet = Fleet(bus)
+        self._liveness = Liveness(bus, self.alive)
         self.owner: TurnOwner | None = None
 
     async def start(self) -> None:
@@ -50,26 +53,36 @@ class TurnsWorker:
         models = load_models(self._settings)
         router = Router(await _utterances(self._embedder, agents))
         await self._registry.start()
+        await self._fleet.start()
         setup = Setup(agents=agents, models=models, router_model=_router_model(models))
         self.owner = TurnOwner(
             self._bus, self._store, setup, self._registry, lambda owner: self._effects(owner, router),
-            place=self._place, writer=self.name,
+            place=self._fleet.place, writer=self.name,
         )  # fmt: skip
         await self.owner.start()
+        self._liveness.start()
         log.info("turns worker %s is ready: %d agents, %d skills", self.name, len(agents), len(self._registry.every()))
 
     async def stop(self) -> None:
+        await self._liveness.stop()
         if self.owner is not None:
             await self.owner.stop()
+        await self._fleet.stop()
         await self._registry.close()
         await self._executor.close()
 
-    def alive(self) -> WorkerAlive:
+    async def failed(self) -> None:
+        """Returns or raises when the owner can not go on."""
+        assert self.owner is not None
+        await self.owner.failed()
+
+    def alive(self, leaving: bool = False) -> WorkerAlive:
         """What this worker says of itself on `workers`."""
         owner = self.owner
         running, held = (owner.running, tuple(sorted(owner.partitions))) if owner else (0, ())
         return WorkerAlive(
-            worker=self.name, stage="turns", at_ms=int(time.time() * 1000), running=running, partitions=held
+            worker=self.name, stage="turns", at_ms=int(time.time() * 1000), running=running, partitions=held,
+            leaving=leaving,
         )  # fmt: skip
 
     def _effects(self, owner: TurnOwner, router: Router) -> Effects:
@@ -77,9 +90,6 @@ class TurnsWorker:
             store=self._store, embedder=self._embedder, router=router, registry=self._registry,
             executor=self._executor, past=owner, writer=self.name, clock_ms=owner.clock_ms,
         )  # fmt: skip
-
-    def _place(self, request: GenerationRequested) -> int:
-        return ids.partition_of(request.conversation)
 
 
 async def _utterances(embedder: Embedder, agents: Mapping[str, Agent]) -> dict[str, list[list[float]]]:
@@ -99,12 +109,12 @@ def _router_model(models: Mapping[str, ModelSpec]) -> str:
 
 
 @asynccontextmanager
-async def turns_stage(settings: Settings) -> AsyncIterator[str]:
-    """The stage with everything it needs, as a process runs it (streams.process)."""
-    async with open_parts(settings, "turns") as parts:
+async def stage(settings: Settings) -> AsyncIterator[Running]:
+    """The process `python -m workers turns` (streams.process)."""
+    async with open_parts(settings, "headstart-turns") as parts:
         worker = TurnsWorker(parts.bus, parts.store, parts.embedder, settings)
         try:
             await worker.start()
-            yield worker.name
+            yield Running(worker.name, worker.failed)
         finally:
             await worker.stop()
