@@ -35,6 +35,7 @@ from gateway.services import Services
 from memory.store import Store
 from streams.bus import Bus
 from streams.errors import HeadstartError, NotFound, Refused
+from streams.listening import listen
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -81,9 +82,7 @@ class Gateway:
     async def start(self) -> None:
         """Raises Misconfigured or OSError when the port can not be had; the bus and the store must be open."""
         await self.services.feed.start()
-        listener = socket.socket(socket.AF_INET6 if ":" in self._settings.host else socket.AF_INET)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((self._settings.host, self._settings.port))
+        listener = listen(self._settings.host, self._settings.port)
         self.port = listener.getsockname()[1]
         limits = self.services.limits
         config = uvicorn.Config(

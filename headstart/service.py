@@ -38,6 +38,7 @@ from headstart.service_signature import Caller, Signature
 from streams.bus import Bus
 from streams.errors import Misconfigured
 from streams.events.registering import SkillManifest
+from streams.listening import BACKLOG, listen
 from workers.skills.context import verify as verify_context
 from workers.skills.manifest import host_port, validate
 
@@ -123,14 +124,14 @@ class Service:
 
         Raises OSError when the port is taken, and what `register` raises; nothing is left running then.
         """
-        listening = socket.create_server((self.host, self.port), backlog=1024, reuse_port=False)
+        listening = listen(self.host, self.port)
         self.port = listening.getsockname()[1]
         manifests = self.manifests()
         skills = {one.name: ServedSkill(one, self._declared[one.name][1]) for one in manifests}
         app = application(skills, self._signing_key, self._now_ms, self._routes, self._before)
         config = uvicorn.Config(
             app, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False,
-            timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=STOP_S, backlog=1024,
+            timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=STOP_S, backlog=BACKLOG,
         )  # fmt: skip
         self._server = _Server(config)
         self._serving = asyncio.create_task(self._server.serve(sockets=[listening]), name=f"service {self.name}")
