@@ -2,7 +2,8 @@
 
 A letter is named by its place on `dead_letters`, `partition:offset`. A retry appends a new command to the topic that
 the record came from and rewrites nothing: the letter stays. A submit gets a new turn, since its first one has ended;
-the same letter always gives the same new turn, so a retry that is sent twice is one turn.
+the same letter always gives the same new turn, so a retry that is sent twice is one turn. What a service signed goes
+back byte for byte, since nobody else can sign it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from streams.errors import HeadstartError, InvalidInput, NotFound, Refused
 from streams.events.intake import TurnSubmit
 from streams.kafka_bus import KafkaBus
 from streams.settings import Settings
+from streams.signing import KEY_HEADER
 from streams.topology import DEAD_LETTERS, EVENTS
 
 T = TypeVar("T")
@@ -121,7 +123,7 @@ async def put_back(bus: Bus, place: str) -> tuple[str, int, int]:
         )
     headers, value = original_headers(record), record.value
     submit = _submit(msgspec.structs.replace(record, topic=why.topic, headers=headers))
-    if submit is not None:
+    if submit is not None and record.header(KEY_HEADER) is None:
         turn = ids.successor_turn_id(submit.turn, f"dead letter {place}")
         kept = [(name, data) for name, data in headers if not name.startswith("ce_")]
         again = msgspec.structs.replace(submit, turn=turn)

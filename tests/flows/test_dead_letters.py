@@ -14,6 +14,7 @@ from streams.events.base import InputItem
 from streams.events.intake import TurnCancel, TurnSubmit
 from streams.events.turn import TurnHeartbeat
 from streams.memory_bus import MemoryBus
+from streams.signing import KEY_HEADER
 
 CONVERSATION = ids.conversation_id(3, 1_000, bytes(10))
 TURN = ids.turn_id(CONVERSATION, 2_000, bytes(10))
@@ -21,9 +22,10 @@ SUBMIT = TurnSubmit(turn=TURN, conversation=CONVERSATION, tenant="t", user="u", 
 CANCEL = TurnCancel(turn=TURN, tenant="t", user="u", at_ms=1)
 
 
-async def bury(bus: Bus, topic: str, event: TurnSubmit | TurnCancel | TurnHeartbeat) -> str:
+async def bury(bus: Bus, topic: str, event: TurnSubmit | TurnCancel | TurnHeartbeat, *more: tuple[str, bytes]) -> str:
     """Publish an event, let somebody give it up; the name of its letter."""
-    offset = await bus.publish(topic, 3, CONVERSATION, event, "id-1", "gateway/1", [("traceparent", b"00-1-2-01")])
+    extra = [("traceparent", b"00-1-2-01"), *more]
+    offset = await bus.publish(topic, 3, CONVERSATION, event, "id-1", "gateway/1", extra)
     reader = await bus.reader(topic, {3: offset})
     (record,) = await reader.batch()
     return f"3:{await dead_letter(bus, record, InvalidInput('no', code='odd'), 'turns')}"
@@ -53,11 +55,14 @@ async def test_a_submit_goes_back_as_a_new_turn_which_is_always_the_same() -> No
     assert len(await letters(bus)) == 1  # it stays
 
 
+@pytest.mark.parametrize(("event", "more"), [(CANCEL, []), (SUBMIT, [(KEY_HEADER, b"key-1")])])
 @pytest.mark.asyncio
-async def test_another_command_goes_back_as_it_was() -> None:
+async def test_other_commands_and_signed_ones_go_back_as_they_were(
+    event: TurnSubmit | TurnCancel, more: list[tuple[str, bytes]]
+) -> None:
     bus = MemoryBus(partitions=4)
     await bus.start()
-    await put_back(bus, await bury(bus, "turns", CANCEL))
+    await put_back(bus, await bury(bus, "turns", event, *more))
     reader = await bus.reader("turns", {3: "earliest"})
     original, again = await reader.batch()
     assert again.value == original.value
