@@ -48,7 +48,7 @@ def chat(
         status = asyncio.run(Chat(client, console, conversation, timeline).run(question))
     except HeadstartError as error:
         print_error(console, error)
-        status = 1
+        status = 2 if error.fault == "caller" or error.code == "misconfigured" else 1
     except KeyboardInterrupt:
         status = _STOPPED
     raise typer.Exit(status)
@@ -74,6 +74,7 @@ class Chat:
         self._turn: Turn | None = None
         self._stopping = False
         self._quit = asyncio.Event()
+        self._cancelling: asyncio.Future[None] | None = None
 
     async def run(self, question: str | None = None) -> int:
         """Until the last question is answered or the person leaves; the exit status."""
@@ -208,7 +209,6 @@ def _call_line(view: TurnView, call: CallView) -> Text:
     line = Text("  ", no_wrap=True, overflow="ellipsis")
     mark, style = _MARKS.get(call.outcome, ("⚡", "yellow") if call.fired_ms >= 0 else ("✎", "dim"))
     line.append(f"{mark} {printable(call.skill)}", style=f"bold {style}")
-    line.append(f" {printable(call.written or call.fired_arguments, ARGUMENT_COLUMNS)}", style="dim")
     line.append(f"  written {_since(view, call.opened_ms)}")
     if call.fired_ms >= 0:
         early = f" at token {call.fired_token}, still being written" if call.fired_early else ""
@@ -217,6 +217,7 @@ def _call_line(view: TurnView, call: CallView) -> Text:
         line.append(f" → answered {_since(view, call.ended_ms)} ({call.took_ms:,.0f} ms)")
     elif call.outcome:
         line.append(f" → {call.outcome} {_since(view, call.ended_ms)}: {printable(call.detail)}")
+    line.append(f"  {printable(call.written or call.fired_arguments, ARGUMENT_COLUMNS)}", style="dim")
     return line
 
 

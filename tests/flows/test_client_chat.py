@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import sys
 
 import pytest
 import typer
@@ -12,8 +13,12 @@ from typer.testing import CliRunner
 
 from headstart.chat import Chat, register
 from headstart.client import Client
+from streams.events.intake import TurnCancel, TurnSubmit
+from tests.support.live_gateway import live_gateways, url_of
 from tests.support.sample_turn import facts, frames_of
 from tests.support.scripted_gateway import ScriptedGateway, World
+from tests.support.terminal import CTRL_C, terminal
+from tests.support.turn_script import Line, answer, completed, skill_call
 
 
 class Talk:
@@ -113,10 +118,55 @@ async def test_an_error_is_told_and_the_talk_goes_on() -> None:
     assert "refused [conversation_busy]" in talk.text
 
 
-def test_the_command_says_when_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headstart.client.random.random", lambda: 0.0)
+def test_the_command_says_what_is_wrong_with_an_address() -> None:
     app = typer.Typer()
     register(app)
     result = CliRunner().invoke(app, ["hello", "--url", "ftp://nowhere"])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "invalid_url" in result.output
+
+
+@pytest.mark.asyncio
+async def test_the_real_command_on_a_terminal_with_ctrl_c() -> None:
+    def script(submit: TurnSubmit) -> list[Line]:
+        return [*skill_call(), *answer(["It ", "is ", "4 °C"], hold_after=2), completed()]
+
+    async with live_gateways(script) as world:
+        gateway = await world.open()
+        environment = {"HEADSTART_URL": url_of(gateway), "HEADSTART_KEY": world.key, "PYTHONPATH": "."}
+        command = [sys.executable, "-c", "from headstart.cli import main; main()", "chat"]
+        async with terminal(command, environment) as screen:
+            await screen.shows("› ")
+            screen.type("How warm is it?\n")
+            await screen.shows("It is ")
+            screen.type(CTRL_C)
+            await screen.shows("[cancelled: client]")
+            screen.type("/timeline\n")
+            await screen.shows("fired     weather at token 5, still being written")
+            world.turns.release("answer")
+            screen.type("And now?\n")
+            await screen.shows("It is 4 °C")
+            screen.type("/quit\n")
+            assert await screen.ended() == 0
+        async with terminal([*command, "How warm?"], environment) as screen:
+            assert await screen.ended() == 0
+            assert "It is 4 °C" in screen.text
+        assert len([command for command in world.turns.commands if isinstance(command, TurnCancel)]) >= 1
+
+
+@pytest.mark.asyncio
+async def test_a_second_ctrl_c_leaves_while_the_turn_goes_on() -> None:
+    def script(submit: TurnSubmit) -> list[Line]:
+        return [*answer(["It ", "is ", "4 °C"], hold_after=2), completed()]
+
+    async with live_gateways(script) as world:
+        gateway = await world.open()
+        command = [sys.executable, "-c", "from headstart.cli import main; main()", "chat", "How warm?"]
+        environment = {"HEADSTART_URL": url_of(gateway), "HEADSTART_KEY": world.key, "PYTHONPATH": "."}
+        async with terminal(command, environment) as screen:
+            await screen.shows("It is ")
+            world.turns.silent = True  # no worker hears the cancel
+            screen.type(CTRL_C)
+            await screen.shows("once more to leave")
+            screen.type(CTRL_C)
+            assert await screen.ended() == 130
