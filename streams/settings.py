@@ -138,9 +138,6 @@ class Settings:
     signing_key: str | None = variable(
         "SIGNING_KEY", signing_secret, None, "signs what services put on the bus; required unless HEADSTART_DEV is true"
     )
-    otlp_endpoint: str | None = variable(
-        "OTLP_ENDPOINT", web_url, None, "where traces go, OTLP over HTTP; unset: nowhere"
-    )
     log_level: str = variable(
         "LOG_LEVEL", choice("debug", "info", "warning", "error"), "info", "the least important lines that are logged"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,6 @@ EVERYTHING = {
     "HEADSTART_ORIGINS": "https://a.example, http://localhost:3000/",
     "HEADSTART_ALLOW_PRIVATE_SKILL_HOSTS": "yes",
     "HEADSTART_SIGNING_KEY": SECRET,
-    "HEADSTART_OTLP_ENDPOINT": "http://otel:4318",
     "HEADSTART_LOG_LEVEL": "DEBUG",
     "HEADSTART_DEV": "1",
     "HEADSTART_URL": "https://gateway.example",
@@ -175,6 +175,17 @@ def test_the_table_names_every_variable_once() -> None:
     for row in TABLE.values():
         assert table.count(f"| `{row.name}`") == 1
     assert len(table.splitlines()) == len(TABLE) + 2
+
+
+def test_every_setting_is_read_by_some_process() -> None:
+    """A variable that changes nothing is a promise that nobody keeps."""
+    root = Path(__file__).parents[2]
+    files = [
+        path for top in ("streams", "memory", "workers", "gateway", "headstart") for path in (root / top).rglob("*.py")
+    ]
+    text = "".join(path.read_text() for path in files if path.name != "settings.py")
+    unread = {name for name in TABLE if not re.search(rf"settings\)?\.{name}\b", text)}
+    assert unread == set()
 
 
 def test_the_readme_holds_the_table() -> None:
