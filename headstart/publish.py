@@ -11,7 +11,7 @@ import orjson
 import typer
 
 from headstart.publisher import Publisher
-from streams.errors import HeadstartError, InvalidInput
+from streams.errors import InvalidInput
 from streams.kafka_bus import KafkaBus
 from streams.settings import Settings
 
@@ -53,9 +53,10 @@ def fact(
     event_id: EventId = "",
 ) -> None:
     """Publish a fact into a member's conversation; prints its offset on `turns`."""
+    particulars = _object(data)
     offset = _run(
         tenant,
-        lambda publisher: publisher.fact(user, conversation, kind, text, data=_object(data), event_id=event_id),
+        lambda publisher: publisher.fact(user, conversation, kind, text, data=particulars, event_id=event_id),
     )
     typer.echo(str(offset))
 
@@ -71,20 +72,20 @@ def _object(text: str) -> dict[str, object]:
 
 
 def _run(tenant: str, publish: Callable[[Publisher], Awaitable[T]]) -> T:
-    """Runs one publication; an error ends the command with status 1 and its message."""
+    """Runs one publication; what is wrong with the settings is found before anything is connected."""
+    settings = Settings.from_env(os.environ)
+    settings.require("kafka", "key")
+    bus = KafkaBus.from_settings(settings)
+    publisher = Publisher(bus, tenant, settings.key or "")
 
     async def whole() -> T:
-        settings = Settings.from_env(os.environ)
-        settings.require("kafka", "key")
-        bus = KafkaBus.from_settings(settings)
         await bus.start()
         try:
-            return await publish(Publisher(bus, tenant, settings.key or ""))
+            return await publish(publisher)
         finally:
             await bus.stop()
 
     try:
         return asyncio.run(whole())
-    except (HeadstartError, ValueError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from error
+    except ValueError as error:
+        raise InvalidInput(f"not a conversation: {error}", code="invalid_conversation") from error
