@@ -116,6 +116,10 @@ class GenerationWorker(LaneWork):
             leaving=leaving,
         )
 
+    async def say_alive(self) -> None:
+        """Say it now, not only every half second."""
+        await self._liveness.say()
+
     async def tick(self) -> None:
         """Deadlines and heartbeats of everything that runs."""
         for generation in list(self._running.values()):
