@@ -49,6 +49,7 @@ class AgentOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     skills: tuple[str, ...] = ()
     checks: tuple[str, ...] = ("secrets",)
     max_skills: int = 6
+    skill_ratio: float = 0.0
     max_calls: int = 6
     deadline_ms: int = 120_000
     history_turns: int = 8
@@ -59,8 +60,9 @@ class AgentOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class Agent(msgspec.Struct, frozen=True, kw_only=True):
     """skills: names the plan may use; ("*",) all that discovery finds; () the agent never plans.
 
-    checks: names of the in-stream checks its answers pass (workers/response). max_skills: how many discovered
-    skills go into the plan's prompt and schema. max_calls: the longest plan. deadline_ms: for the whole turn.
+    checks: names of the in-stream checks its answers pass (workers/response). max_skills: how many discovered skills go
+    into the plan's prompt and schema; skill_ratio: only those at least this share as near as the nearest one.
+    max_calls: the longest plan. deadline_ms: for the whole turn. history_turns, recall_tokens: how much of the past.
     on_fact: what a fact that arrives for the member while a turn runs does: ignore | remember | tell | steer | open.
     """
 
@@ -72,6 +74,7 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
     skills: tuple[str, ...] = ()
     checks: tuple[str, ...] = ("secrets",)
     max_skills: int = 6
+    skill_ratio: float = 0.0
     max_calls: int = 6
     deadline_ms: int = 120_000
     history_turns: int = 8

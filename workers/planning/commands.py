@@ -36,11 +36,13 @@ class Look(msgspec.Struct, frozen=True):
 
 
 class Discover(msgspec.Struct, frozen=True):
-    """Find the skills a plan may use. Brings `Discovered`."""
+    """Find the skills a plan may use: at most `limit`, each at least `ratio` as near as the nearest. Brings
+    `Discovered`."""
 
     text: str
     patterns: tuple[str, ...]
     limit: int
+    ratio: float = 0.0
 
 
 class Generate(msgspec.Struct, frozen=True):

@@ -67,11 +67,15 @@ class LiveTurn:
             self.deliver(item)
 
     def deliver(self, item: Input) -> None:
-        """Feeds the machine and carries out what it says; nothing after the end."""
+        """Feeds the machine and carries out what it says; nothing after the end. A defect met on the way ends this
+        turn by name, and no other."""
         if self.machine is None:
             self._waiting.append(item)
         elif not self.ended:
-            self.carry_out(self.machine.receive(item, self._clock_ms()))
+            try:
+                self.carry_out(self.machine.receive(item, self._clock_ms()))
+            except Exception as error:
+                self._broken(error)
 
     def carry_out(self, commands: list[Command]) -> None:
         for command in commands:

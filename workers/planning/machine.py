@@ -188,7 +188,7 @@ class TurnMachine:
         if self.agent.plan is None or outputs or not (self.agent.skills or self.accepted.options.tools):
             return self._answer(now_ms)
         self.phase = "discovering"
-        return [Discover(self.question, self.agent.skills, self.agent.max_skills)]
+        return [Discover(self.question, self.agent.skills, self.agent.max_skills, self.agent.skill_ratio)]
 
     # -- plan ------------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from streams.events.turn import TurnAccepted
 from workers.planning.planned_call import PlannedCall
 
 RESULT_CHARS: Final = 1_200  # of one call's result in the answer prompt: about 300 tokens
-_OUTPUT_STATES: Final = ("answered", "failed")
+_HANDLES: Final = frozenset({"id"})  # what is for machines, in a list of things that have names
 
 
 def plan_values(
@@ -39,13 +39,13 @@ def answer_values(
         {
             "skill": call.skill.partition("@")[0],
             "arguments": _json(call.sent or call.arguments),
-            "result": _cut(call.result),
+            "result": plain(call.result),
         }
         for call in calls
         if call.state == "answered"
     ]
     results += [
-        {"skill": "function", "arguments": "", "result": _cut(item.output)}
+        {"skill": "function", "arguments": "", "result": plain(item.output)}
         for item in accepted.input
         if item.kind == "function_call_output"
     ]
@@ -88,8 +88,33 @@ def _name(call: PlannedCall) -> str:
     return call.skill.partition("@")[0]
 
 
-def _cut(text: str) -> str:
+def plain(result: str) -> str:
+    """A result as one line of words: `Mary Cole (nurse, Boston); Tim Hale (nurse, Boston)`. Small models read this far
+    better than JSON. Cut at RESULT_CHARS; what is not JSON (a cut result) is taken as it is."""
+    try:
+        text = _words(msgspec.json.decode(result))
+    except msgspec.DecodeError:
+        text = result
+    text = " ".join(text.split())
     return text if len(text) <= RESULT_CHARS else text[:RESULT_CHARS] + "…"
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        if len(value) == 1:
+            return _words(next(iter(value.values())))
+        return ", ".join(f"{key} {_words(item)}" for key, item in value.items() if item not in (None, "", [], {}))
+    if isinstance(value, list):
+        return "; ".join(_row(item) for item in value) or "nothing found"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _row(value: Any) -> str:
+    """A list's item: an object by its first name-like text, the rest in brackets."""
+    if not isinstance(value, dict):
+        return _words(value)
+    texts = [_words(item) for key, item in value.items() if key not in _HANDLES and item not in (None, "", [], {})]
+    return f"{texts[0]} ({', '.join(texts[1:])})" if len(texts) > 1 else ", ".join(texts)
 
 
 def _json(value: Any) -> str:
