@@ -41,6 +41,7 @@ __all__ = ["Attachment", "Backoff", "Client", "Result", "Turn", "socket_url"]
 
 OnBusy = Literal["reject", "interrupt", "enqueue", "steer"]
 MAX_FRAME_BYTES: Final = 16 << 20
+PING_S: Final = 10.0  # a wire that is cut without a word is noticed within two of these
 OUTBOX_FRAMES: Final = 256  # above it a caller waits before it adds one more
 _log = logging.getLogger(__name__)
 

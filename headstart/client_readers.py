@@ -68,7 +68,7 @@ class Reader:
     anchor: a place before its first frame, where the gateway named one.
     lagging: its frames are left in the log until its consumer has caught up. ticket: the number of the attach it
     waits for; until that is answered no frame is for it, -1 when it waits for none. sequence: of a turn's next frame.
-    healed: the sequence at which frames were missing last.
+    healed: the sequence at which frames were missing last. refusals: how often its request could not be taken.
     """
 
     key: int
@@ -87,6 +87,7 @@ class Reader:
     lagging: bool = False
     ticket: int = -1
     cancelling: bool = False
+    refusals: int = 0
 
     @property
     def placed(self) -> bool:
@@ -121,6 +122,11 @@ def is_newer(position: Cursor, last: Cursor | None) -> bool:
     if last is None or position.topic_epoch != last.topic_epoch:
         return True
     return (position.offset, position.frame) > (last.offset, last.frame)
+
+
+def is_lost(last: Cursor, oldest: Cursor | None) -> bool:
+    """Whether a turn read up to `last` began before the oldest record there is."""
+    return oldest is None or oldest.topic_epoch != last.topic_epoch or last.turn_offset < oldest.offset
 
 
 def response_of(frame: Frame) -> str:

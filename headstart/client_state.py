@@ -41,6 +41,7 @@ from headstart.client_readers import (
     decoded,
     detach_frame,
     earliest_place,
+    is_lost,
     is_newer,
     response_of,
     steered_from,
@@ -48,6 +49,7 @@ from headstart.client_readers import (
 from streams.errors import HeadstartError, InvalidInput, PeerError
 from streams.offsets import Cursor
 
+REFUSALS: Final = 5  # how often a request is repeated that a gateway could not take for a reason of its own
 LIMIT_BYTES: Final = 1 << 20  # of one reader's undelivered frames; an answer of 4,000 deltas is about this much
 
 
@@ -251,7 +253,7 @@ class ClientState:
                 reader.last = reader.anchor = None
                 reader.queued_bytes += size_bytes
                 actions.append(Deliver(reader.key, frame, size_bytes))
-            elif reader.last is not None and _is_lost(reader.last, oldest):
+            elif reader.last is not None and is_lost(reader.last, oldest):
                 error = PeerError(
                     "the log no longer holds the rest of this turn",
                     code="history_gone",
@@ -287,10 +289,20 @@ class ClientState:
                 for reader in self._readers.values()
                 if (event_id and reader.event_id == event_id) or (response and reader.response == response)
             ]
+            if any(self._worth_repeating(reader, error) for reader in waiting):
+                return [Reconnect()]
         actions: list[Action] = []
         for reader in waiting:
             actions += [Fail(reader.key, error), *self.release(reader.key)]
         return actions
+
+    def _worth_repeating(self, reader: Reader, error: HeadstartError) -> bool:
+        """Whether a request that was not taken is sent again by itself, on the next connection: it names the same
+        turn. Being too fast and having no worker are for the caller to know."""
+        if reader.request is None or reader.response or reader.refusals >= REFUSALS:
+            return False
+        reader.refusals += 1
+        return error.code == "draining" or (isinstance(error, PeerError) and error.code != "no_worker")
 
     def _fact(self, frame: Frame, position: Cursor, size_bytes: int) -> list[Action]:
         """A frame made from the log: each reader of its conversation takes it once."""
@@ -387,8 +399,3 @@ class ClientState:
         """Held frames are for turns that wait to be claimed; without one they are other people's."""
         if not self._unbound():
             self._held.clear()
-
-
-def _is_lost(last: Cursor, oldest: Cursor | None) -> bool:
-    """Whether a turn read up to `last` began before the oldest record there is."""
-    return oldest is None or oldest.topic_epoch != last.topic_epoch or last.turn_offset < oldest.offset

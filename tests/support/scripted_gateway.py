@@ -69,6 +69,7 @@ class Feeds:
     places: dict[str, int] = field(default_factory=dict)
     answers: deque[Frame] = field(default_factory=deque)
     late: deque[Frame] = field(default_factory=deque)
+    wire: deque[Frame] = field(default_factory=deque)  # sent, and not received yet
 
     def receive(self, frame: Frame) -> None:
         match frame["type"]:
@@ -122,8 +123,19 @@ class Feeds:
             if response in log.responses and log.of(response)[-1]["type"] not in TERMINAL:
                 log.end(response, "cancelled", reason="client")
 
+    def send(self, count: int) -> None:
+        """Put up to `count` frames on the wire: what the client says afterwards can not call them back."""
+        for _ in range(count):
+            frame = self._next()
+            if frame is None:
+                return
+            self.wire.append(frame)
+
     def next(self) -> Frame | None:
-        """The next frame to send, None when there is nothing now."""
+        """The next frame for the client, None when there is nothing now."""
+        return self.wire.popleft() if self.wire else self._next()
+
+    def _next(self) -> Frame | None:
         if self.answers:
             return self.answers.popleft()
         for conversation, place in self.places.items():

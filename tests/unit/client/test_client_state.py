@@ -235,6 +235,21 @@ def test_an_attachment_from_the_start_beside_a_running_turn_gets_the_whole_conve
     assert sim.given[turn] == log.frames
 
 
+def test_frames_on_their_way_when_an_attach_is_sent_are_not_taken_for_its_answer() -> None:
+    sim = Simulation()
+    sim.connect()
+    sim.submit("e1")
+    sim.pump()
+    conversation, response = sim.world.turns["e1"]
+    log = sim.world.logs[conversation]
+    log.say(response, "on its way")
+    assert sim.feeds is not None
+    sim.feeds.send(1)
+    key = sim.attach(conversation, "start")
+    sim.settle()
+    assert sim.given[key] == log.frames
+
+
 def test_a_cursor_of_another_conversation_is_refused_here() -> None:
     sim = Simulation()
     log = FrameLog(conversation_name(1))
@@ -324,6 +339,27 @@ def test_an_error_frame_ends_the_reader_it_names_and_no_other() -> None:
     assert isinstance(sim.errors[bad], NotFound)
     assert sim.given[good] == frames
     assert sim.state.received({"type": "error", "code": "x", "message": "to nobody"}, 10) == []
+
+
+@pytest.mark.parametrize("error", [{"code": "draining"}, {"code": "peer_unavailable"}, {"code": "bus_down"}])
+def test_a_request_a_gateway_could_not_take_is_repeated_elsewhere_and_not_for_ever(error: Frame) -> None:
+    sim = Simulation()
+    sim.connect()
+    key = sim.submit("e1")
+    frame = {"type": "error", "event_id": "e1", "status": 503, "error": {"message": "not now", **error}}
+    for _ in range(5):
+        assert sim.state.received(frame, 9) == [Reconnect()]
+    sim.apply(sim.state.received(frame, 9))
+    assert key in sim.errors
+
+
+@pytest.mark.parametrize(("code", "status"), [("no_worker", 503), ("rate_limited", 429), ("unknown_conversation", 404)])
+def test_what_a_caller_has_to_know_is_not_repeated(code: str, status: int) -> None:
+    sim = Simulation()
+    sim.connect()
+    key = sim.submit("e1")
+    sim.apply(sim.state.received({"type": "error", "event_id": "e1", "status": status, "error": {"code": code}}, 9))
+    assert sim.errors[key].code == code
 
 
 def test_a_gap_ends_a_turn_and_is_told_to_an_attachment() -> None:
@@ -439,6 +475,7 @@ STEPS = st.one_of(
     st.tuples(st.just("say"), st.integers(0, 5)),
     st.tuples(st.just("end"), st.integers(0, 5)),
     st.tuples(st.just("pump"), st.integers(1, 6)),
+    st.tuples(st.just("send"), st.integers(1, 6)),
     st.tuples(st.just("consume"), st.integers(0, 5)),
     st.tuples(st.just("cut"), st.just(0)),
     st.tuples(st.just("connect"), st.just(0)),
@@ -470,6 +507,8 @@ def test_whatever_happens_every_reader_gets_exactly_its_frames(
                     log.say(response, "word") if kind == "say" else log.end(response)
             case "pump":
                 sim.pump(number)
+            case "send" if sim.feeds is not None:
+                sim.feeds.send(number)
             case "consume":
                 sim.consume(number, 3)
             case "cut":
