@@ -186,7 +186,7 @@ async def test_one_turn_goes_the_whole_way() -> None:
         assert sorted(skill for skill, _, _ in scene.skills.arrivals) == ["get_weather", "search_people"]
         assert kinds.count(CallAnswered) == 2
         asked = [fact for fact in facts if isinstance(fact, ModelAsked)]
-        assert '"skill":"search_people"' in asked[1].messages[0].content
+        assert "search_people: skill search_people, title nurse" in asked[1].messages[-1].content
         schema = asked[0].sampling.json_schema
         assert schema is not None
         assert "search_people" in str(schema)
