@@ -64,6 +64,7 @@ class Reader:
     """
 
     __slots__ = (
+        "_tape_base",
         "base",
         "bound",
         "buf",
@@ -91,6 +92,7 @@ class Reader:
         self.waiting: list[str] = []
         self.live: tuple[int, Path] | None = None
         self.tape: list[str] | None = None
+        self._tape_base = 0
         self.mended = False
         self.bound: int | None = None
 
@@ -146,18 +148,17 @@ class Reader:
         return chunk
 
     def record(self) -> None:
-        """Keeps all text from here on, so that it can be given back as it was."""
+        """Keeps all text from here on, so that it can be read again."""
         self.tape = [self.buf[self.pos :]]
+        self._tape_base = self.position
 
-    def recorded(self) -> str:
-        """All text since `record`, which ends here and is taken as read."""
+    def rewind(self) -> None:
+        """Goes back to where `record` was called, and stops recording."""
         assert self.tape is not None
-        text = "".join(self.tape)
-        self.tape = None
-        self.base += len(self.buf)
-        self.buf = ""
+        self.buf = "".join(self.tape)
+        self.base = self._tape_base
         self.pos = 0
-        return text
+        self.reset()
 
     def forget(self) -> None:
         """Stops recording."""

@@ -65,8 +65,15 @@ class VllmParser:
     def finish(self, reason: str = "stop") -> list[Fact]:
         """The facts that the end of the text completes, with what vLLM's parser had read and not yet told."""
         facts: list[Fact] = []
+        if not self._deltas.snapshot():
+            # Some of vLLM's parsers do not stream at all, or gave up on a cut marker: they get the whole text.
+            read = self._parser.extract_tool_calls(self._text, self._request)
+            for index, call in enumerate(read.tool_calls if read.tools_called else ()):
+                function = {"name": call.function.name, "arguments": call.function.arguments}
+                facts += self._deltas.feed_delta({"tool_calls": [{"index": index, "function": function}]})
+            return facts + self._deltas.finish(reason)
         rest = self._parser.get_remaining_unstreamed_args()
-        if rest and self._deltas.snapshot():
+        if rest:
             index = len(self._parser.prev_tool_call_arr) - 1
             facts += self._deltas.feed_delta({"tool_calls": [{"index": index, "function": {"arguments": rest}}]})
         return facts + self._deltas.finish(reason)

@@ -25,6 +25,7 @@ from workers.toolcalls.repair import loads as mend
 _TAGS = ("<|python_tag|>", "<|python_start|>")
 _SILENT = ("<|python_end|>", "<|eom_id|>", "<|eot_id|>", "<|eom|>", "<|eot|>")
 _STOPS = Stops(*_TAGS, *_SILENT)
+_TAG_STOPS = Stops(*_TAGS)
 _PYTHONIC = re.compile(r"\[[ \t\r\n]{0,64}[A-Za-z_][\w.-]{0,255}\(").match
 _MAYBE_PYTHONIC = re.compile(r"\[[ \t\r\n]{0,64}(?:[A-Za-z_][\w.-]{0,255})?\Z").match
 _JSON_LIST = re.compile(r'\[[ \t\r\n]{0,64}\{[ \t\r\n]{0,64}"name"').match
@@ -191,19 +192,14 @@ def _json_list(reader: Reader, session: Session) -> Steps:
     return True
 
 
-def _object(reader: Reader, session: Session, words: Prose) -> Steps:
-    """A JSON object that may be a call. True if it was one; what is no call is told as words."""
+def _object(reader: Reader, session: Session) -> Steps:
+    """A JSON object that may be a call. True if it was one; what is none is left unread, back to what is recorded."""
     calls = session.calls
-    reader.record()
     try:
-        if (yield from read_call(reader, calls, sniff=True)):
-            return True
-        words.put(reader.recorded())
-        return False
+        called = yield from read_call(reader, calls, sniff=True)
     except Malformed as error:
         if reader.tape is not None:
-            words.put(reader.recorded())
-            reader.reset()
+            reader.rewind()
             return False
         reader.reset()
         reader.emit(ParseError(error.position, error.code, error.message))
@@ -212,76 +208,62 @@ def _object(reader: Reader, session: Session, words: Prose) -> Steps:
         return True
     except Ended:
         if reader.tape is not None:
-            words.put(reader.recorded())
+            reader.rewind()
+            return False
         calls.void_open("cut_off")
         raise
+    if not called:
+        reader.rewind()
+    return called
 
 
 def _skip_broken(reader: Reader) -> Steps:
     """Drops what a broken call leaves behind: all up to the next tag."""
-    reader.pos -= len((yield from skip_past(reader, Stops(*_TAGS))))
+    reader.pos -= len((yield from skip_past(reader, _TAG_STOPS)))
+
+
+def _call_here(reader: Reader, session: Session, *, after_call: bool) -> Steps:
+    """Whether a call stands here, which is then read. What is none is left unread.
+
+    Behind a call, what only separates it from the next is dropped.
+    """
+    reader.record()
+    steps = None
+    try:
+        c = yield from reader.space()
+        while after_call and c in ";,":
+            reader.pos += 1
+            c = yield from reader.space()
+        if c == "[":
+            steps = yield from _list_kind(reader)
+    except Ended:
+        if not after_call or reader.buf[reader.pos :]:
+            reader.rewind()
+        return False
+    if c == "{":
+        if after_call:
+            reader.record()
+        return (yield from _object(reader, session))
+    if steps is None:
+        reader.rewind()
+        return False
+    reader.forget()
+    if (yield from guarded(reader, session.calls, steps(reader, session))) is None:
+        yield from _skip_broken(reader)
+    return True
 
 
 def _grammar(reader: Reader, session: Session) -> Steps:
     words = Prose(reader, Text, strip=False)
-    first = True
+    after_call = False
     while True:
-        # Here a call may begin: at the start, behind a tag, and behind another call.
-        reader.record()
-        try:
-            c = yield from reader.space()
-            while not first and c in ";,":
-                reader.pos += 1
-                c = yield from reader.space()
-        except Ended:
-            space = reader.recorded()
-            words.put(space if first else "")
-            raise
-        try:
-            tag = yield from reader.literal(*_TAGS, *_SILENT)
-        except Ended:
-            words.put(reader.recorded())
-            raise
-        if tag is not None:
-            reader.forget()
-            first = False
+        # A call may begin at the start, behind a tag, and behind another call.
+        if (yield from _call_here(reader, session, after_call=after_call)):
+            after_call = True
             continue
-        called = False
-        if c == "{":
-            reader.forget()
-            called = yield from _object(reader, session, words)
-        elif c == "[":
-            try:
-                steps = yield from _list_kind(reader)
-            except Ended:
-                words.put(reader.recorded())
-                raise
-            if steps is None:
-                words.put(reader.recorded())
-            else:
-                reader.forget()
-                called = True
-                if (yield from guarded(reader, session.calls, steps(reader, session))) is None:
-                    yield from _skip_broken(reader)
-        else:
-            words.put(_unread(reader))
-        if called:
-            first = False
-            continue
-        while True:
-            marker = yield from words.until(_STOPS)
-            if marker in _TAGS:
-                break
-        first = False
-
-
-def _unread(reader: Reader) -> str:
-    """Gives back the space that was read while looking for a call."""
-    assert reader.tape is not None
-    text = "".join(reader.tape)
-    reader.forget()
-    unread = len(reader.buf) - reader.pos
-    return text[: len(text) - unread]
+        after_call = False
+        while (yield from words.until(_STOPS)) not in _TAGS:
+            pass
 
 
 DIALECT = Dialect(
