@@ -74,7 +74,7 @@ async def test_a_server_is_the_default_model_when_a_url_is_set() -> None:
         ('[models.default]\nengine = "scripted"', Misconfigured),
         ('[models.default]\nengine = "scripted"\nmodel = "/nowhere/rules.json"', Misconfigured),
         ('[models.default]\nengine = "scripted"\nmodel = "{bad}"', EngineMisconfigured),
-        ('[models.default]\nengine = "openai"\nurl = "http://x/v1"\nmodel = "m"\nkey_variable = "NO_KEY"', Misconfigured),
+        ('[models.default]\nengine = "openai"\nurl = "http://x/v1"\nmodel = "m"\nkey_variable = "NO"', Misconfigured),
     ],
     ids=["no rules", "rules not there", "rules not JSON", "no key"],
 )  # fmt: skip
