@@ -32,6 +32,7 @@ from streams.events.registering import SkillManifest
 from streams.settings import Settings
 from workers.skills.answer import refused_status, to_result
 from workers.skills.breaker import Breaker
+from workers.skills.connections import SkillPool
 from workers.skills.context import HEADER, CallContext, sign
 from workers.skills.failures import SkillBroke, SkillFailed, SkillTimeout, SkillUnreachable, failure
 from workers.skills.guard import GuardedBackend, HostRefused, Resolve, system_resolve
@@ -111,7 +112,7 @@ class HttpExecutor:
         self._timeout = timeout
         self._breakers: dict[str, Breaker] = {}
         self._backend = GuardedBackend(allow_private, resolve)
-        self._pool = httpcore.AsyncConnectionPool(
+        self._pool = SkillPool(
             ssl_context=ssl_context or ssl.create_default_context(), max_connections=CONNECTIONS,
             max_keepalive_connections=IDLE_CONNECTIONS, keepalive_expiry=KEEP_IDLE_S, http1=True, http2=True,
             network_backend=self._backend,
