@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 
 from memory.embed import HashEmbedder
@@ -77,7 +78,8 @@ class World:
         bus = MemoryBus(self.broker)
         await bus.start()
         embedder = HashEmbedder()
-        agents = load_all()
+        every = {"skill_ratio": 0.0}  # whatever is registered is offered: likeness is not what is tested here
+        agents = {name: msgspec.structs.replace(agent, **every) for name, agent in load_all().items()}
         vectors = {name: await embedder.embed(agent.utterances) for name, agent in agents.items() if agent.utterances}
         registry = SkillRegistry(bus, self.store, embedder)
         await registry.start()
