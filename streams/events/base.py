@@ -1,8 +1,8 @@
 """What every event shares: a frozen struct, a name, a version, and the registry that finds it by its type.
 
-A type's full name on the wire is `headstart.<name>.v<version>` (CloudEvents `type`). Types evolve by addition
-only: a new field has a default, none is removed or changes its type; `tests/unit/streams/test_schemas.py` holds each type
-to the JSON Schema that was published. Anything else is a new version beside the old.
+A type's full name on the wire is `headstart.<name>.v<version>` (CloudEvents `type`). Types evolve by addition only: a
+new field has a default, none is removed or changes its type; `tests/unit/streams/test_schemas.py` holds each type to
+the JSON Schema that was published. Anything else is a new version beside the old.
 """
 
 from __future__ import annotations
