@@ -385,7 +385,8 @@ class ClientState:
     def _place_feed(self, conversation: str, waiting: list[Reader], repeat: bool = True) -> list[Action]:
         """Ask for the conversation from the earliest place any of its current readers needs. repeat: also send again
         the requests of turns that have no place yet, which a feed that moves to "live" could pass over."""
-        current = [r for r in self._of(conversation) if r.placed and (r in waiting or not r.lagging)]
+        # Those that lag and have not asked yet need nothing; those that have asked still need what they asked for.
+        current = [r for r in self._of(conversation) if r.placed and (r in waiting or not r.lagging or r.ticket >= 0)]
         self._asked[conversation] = number = self._asked.get(conversation, 0) + 1
         self._attached_to.add(conversation)
         for reader in waiting:

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from headstart.client_readers import Bound, Deliver, Fail, Frame, Reconnect, Send
@@ -482,7 +482,12 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=400, deadline=None)
+@example(
+    [("attach", 1), ("submit", 1), ("connect", 0), ("submit", 1), ("say", 0), ("say", 0), ("say", 0), ("say", 1)],
+    600,
+    False,
+)  # two slow readers of one conversation ask for it again before either is answered
 @given(st.lists(STEPS, max_size=60), st.sampled_from([600, 2_000, 1 << 20]), st.booleans())
 def test_whatever_happens_every_reader_gets_exactly_its_frames(
     steps: list[tuple[str, int]], limit_bytes: int, late_answers: bool
