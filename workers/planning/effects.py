@@ -106,7 +106,8 @@ class Effects:
         if vector is None:  # the turn was taken over
             vector = (await self._embedder.embed([item.text or " "]))[0]
         found = await self._registry.nearest(vector, accepted.tenant, item.patterns, item.limit)
-        found = [row for row in found if row.score >= item.ratio * found[0].score]
+        if item.ratio > 0:
+            found = [row for row in found if row.score >= item.ratio * found[0].score]
         manifests = tuple(manifest for manifest in (self._registry.get(row.skill) for row in found) if manifest)
         deliver(
             Discovered(
