@@ -11,13 +11,13 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
-from starlette.staticfiles import StaticFiles
 
 from gateway import metrics
 from gateway.chat_api import chat_routes
 from gateway.conversations_api import conversation_routes
 from gateway.http_common import BodyLimit, fail, json_response, principal_of
 from gateway.openai_api import response_routes
+from gateway.pages import Pages
 from gateway.response_object import MODEL
 from gateway.services import Services
 from streams.errors import HeadstartError
@@ -77,7 +77,7 @@ def http_app(services: Services) -> Starlette:
         *conversation_routes(services),
     ]
     if (WEB / "index.html").is_file():
-        page = StaticFiles(directory=WEB, html=True)
+        page = Pages(directory=WEB, html=True)
         routes += [Mount("/web", page), Mount("/", page)]
     return Starlette(
         routes=routes,
