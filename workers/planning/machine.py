@@ -260,8 +260,9 @@ class TurnMachine:
         return self._ask("answer", step.prompt.ref, model, step.prompt.render(**values), sampling, now_ms)
 
     def _answered(self, event: GenerationFinished, now_ms: float) -> list[Command]:
-        if event.reason == "length":
-            return self._terminate(TurnIncomplete(reason="max_output_tokens", **self._summary(now_ms)))
+        cut = {"length": "max_output_tokens", "filtered": "content_filter"}.get(event.reason)
+        if cut is not None:
+            return self._terminate(TurnIncomplete(reason=cut, **self._summary(now_ms)))
         return self._complete("", now_ms)
 
     # -- model calls -----------------------------------------------------------------------------------------------

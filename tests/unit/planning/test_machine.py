@@ -290,16 +290,17 @@ def test_the_deadline_ends_the_turn() -> None:
     assert end.code == "deadline"
 
 
-def test_a_cut_answer_is_incomplete() -> None:
+@pytest.mark.parametrize(("reason", "said"), [("length", "max_output_tokens"), ("filtered", "content_filter")])
+def test_a_cut_answer_is_incomplete(reason: str, said: str) -> None:
     turn = Turn()
     turn.to_plan(PEOPLE)
     turn.write("[]")
     turn.finish()
     turn.generated(AnswerStarted(model="default", engine="scripted", at_ms=T0), "answer")
-    turn.generated(AnswerFinished(reason="length", usage=Usage(), at_ms=T0), "answer")
+    turn.generated(AnswerFinished(reason=reason, usage=Usage(), at_ms=T0), "answer")
     [end] = turn.said(*TERMINAL)
     assert isinstance(end, TurnIncomplete)
-    assert end.reason == "max_output_tokens"
+    assert end.reason == said
 
 
 def test_savings_are_recomputable_from_the_turns_own_times() -> None:
