@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import shlex
 import signal
 import sys
 import time
@@ -181,6 +182,14 @@ async def _key(parts: Parts, data: Path) -> str:
     return key
 
 
+def _write_environment(stack: Stack) -> Path:
+    """A file that a shell can read (`. FILE`), so that the other commands find this installation."""
+    given = {**stack.settings.environment(), "HEADSTART_URL": stack.url, "HEADSTART_KEY": stack.key}
+    file = stack.settings.data / "env"
+    _write_secret(file, "\n".join(f"export {name}={shlex.quote(value)}" for name, value in sorted(given.items())))
+    return file
+
+
 def _secret(file: Path) -> str:
     if not file.exists():
         _write_secret(file, secrets.token_hex(32))
@@ -234,6 +243,7 @@ async def _up(settings: Settings, processes: bool, console: Console) -> None:
         say(f"Ready after {stack.started_s:.1f} s")
         say(f"  chat page   {stack.url}/?key={stack.key}")
         say(f"  terminal    headstart chat --url {stack.url} --key {stack.key}")
+        say(f"  elsewhere   . {_write_environment(stack)}   (then every headstart command finds it)")
         say(f"  data        {settings.data}   (Ctrl-C stops everything)")
         while not told.is_set():
             for child in stack.children:

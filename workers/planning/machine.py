@@ -60,7 +60,6 @@ from workers.planning.commands import (
     Publish,
     Recollected,
     Routed,
-    Tick,
     WakeAt,
 )
 from workers.planning.firing import Decision, FiringCore
@@ -396,6 +395,3 @@ class TurnMachine:
                 "plan_tokens": self.firing.token + 1, "plan_ms": round(plan_end - self._plan_first_at_ms, 3),
             }  # fmt: skip
         return summary
-
-
-__all__ = ["LEASE_MS", "Setup", "Tick", "TurnMachine"]
