@@ -37,10 +37,14 @@ PUBLISHED = {"vLLM": "268/469", "llama.cpp": "278/469", "SGLang": "189/469", "Ol
 CONTRADICTIONS = frozenset({"gemma4/vllm-text-before-call"})
 
 
+_FAMILIES = load_families()
+_FIXTURES = load_fixtures()
+
+
 def _prompt(fixture: Any) -> str:
     if fixture.generation_prompt is not None:
         return str(fixture.generation_prompt)
-    for model in load_families()[fixture.family].reference_models:
+    for model in _FAMILIES[fixture.family].reference_models:
         if model.repo == fixture.models[0]:
             return str(model.default_generation_prompt)
     return ""
@@ -58,14 +62,14 @@ def _result(facts: Iterable[Fact]) -> ParseResult:
     return ParseResult("".join(words) or None, "".join(thoughts) or None, tuple(calls))
 
 
-def _read(fixture: Any, chunks: Iterable[str]) -> ParseResult:
+def _read(fixture: Any, chunks: Iterable[str], *, partial: bool = True) -> ParseResult:
     family = FAMILIES[fixture.family]
     name = "kimi_k3" if dialects.for_model(fixture.models[0]).name == "kimi_k3" else family
     skills = {}
     for tool in fixture.tools:
         function = tool.get("function", tool)
         skills[function["name"]] = function.get("parameters") or {}
-    parser = Parser(name, mode="strict", skills=skills, prompt=_prompt(fixture))
+    parser = Parser(name, mode="strict", skills=skills, prompt=_prompt(fixture), partial=partial)
     facts: list[Fact] = []
     for chunk in chunks:
         facts += parser.feed(chunk)
@@ -81,22 +85,22 @@ def _streams(text: str) -> Iterator[tuple[str, list[str]]]:
 
 @cache
 def _status(number: int) -> tuple[str, str]:
-    fixture = load_fixtures()[number]
+    fixture = _FIXTURES[number]
     whole = _read(fixture, [fixture.raw_output])
     # Two-way cuts that read like the whole need no checks of their own.
     streams = {"characters": _read(fixture, list(fixture.raw_output))}
     for label, chunks in _streams(fixture.raw_output):
-        result = _read(fixture, chunks)
+        result = _read(fixture, chunks, partial=False)
         if result != whole:
             streams[label] = result
-    rows = run_checks(fixture, load_families()[fixture.family], Observation(whole, streams))
+    rows = run_checks(fixture, _FAMILIES[fixture.family], Observation(whole, streams))
     bad = [f"{row.check} ({row.strategy}): {row.detail}" for row in rows if row.status.value != "pass"]
     return case_status(rows).value if not bad else "fail", "; ".join(bad[:3])
 
 
-@pytest.mark.parametrize("number", range(len(load_fixtures())), ids=[fixture.id for fixture in load_fixtures()])
+@pytest.mark.parametrize("number", range(len(_FIXTURES)), ids=[fixture.id for fixture in _FIXTURES])
 def test_every_check_passes_for_every_cut(number: int) -> None:
-    fixture = load_fixtures()[number]
+    fixture = _FIXTURES[number]
     status, detail = _status(number)
     if fixture.id in CONTRADICTIONS:
         assert status != "pass", "no contradiction any more: take it off the list"
@@ -107,7 +111,7 @@ def test_every_check_passes_for_every_cut(number: int) -> None:
 def test_the_table_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     passed: Counter[str] = Counter()
     total: Counter[str] = Counter()
-    for number, fixture in enumerate(load_fixtures()):
+    for number, fixture in enumerate(_FIXTURES):
         total[fixture.family] += 1
         passed[fixture.family] += _status(number)[0] == "pass"
     with capsys.disabled():

@@ -88,7 +88,7 @@ def conversation(reader: Reader, session: Session, markers: Markers, body: Body)
             if done is None and markers.closer is not None:
                 yield from skip_past(reader, Stops(markers.closer))
             elif done is None:
-                reader.pos -= len((yield from skip_past(reader, Stops(*markers.openers))))
+                yield from skip_to(reader, Stops(*markers.openers))
 
 
 def reasoning(reader: Reader, closing: str, *, strip: bool) -> Steps:
@@ -105,3 +105,9 @@ def skip_past(reader: Reader, stops: Stops) -> Steps:
             return match.group()
         reader.pos = stops.held(reader.buf, reader.pos)
         yield from reader.more()
+
+
+def skip_to(reader: Reader, stops: Stops) -> Steps:
+    """Drops all text up to the next marker, which stays unread."""
+    marker = yield from skip_past(reader, stops)
+    reader.pos -= len(marker)

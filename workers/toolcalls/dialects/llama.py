@@ -13,7 +13,7 @@ import re
 from typing import Any
 
 from workers.toolcalls.calls import OpenCall, guarded
-from workers.toolcalls.dialects.base import Dialect, Session, skip_past
+from workers.toolcalls.dialects.base import Dialect, Session, skip_to
 from workers.toolcalls.envelope import read_call, read_list
 from workers.toolcalls.facts import ParseError, Repaired, Text
 from workers.toolcalls.notation import Notation, read_container, read_scalar
@@ -204,7 +204,7 @@ def _object(reader: Reader, session: Session) -> Steps:
         reader.reset()
         reader.emit(ParseError(error.position, error.code, error.message))
         calls.void_open(error.code)
-        yield from _skip_broken(reader)
+        yield from skip_to(reader, _TAG_STOPS)
         return True
     except Ended:
         if reader.tape is not None:
@@ -215,11 +215,6 @@ def _object(reader: Reader, session: Session) -> Steps:
     if not called:
         reader.rewind()
     return called
-
-
-def _skip_broken(reader: Reader) -> Steps:
-    """Drops what a broken call leaves behind: all up to the next tag."""
-    reader.pos -= len((yield from skip_past(reader, _TAG_STOPS)))
 
 
 def _call_here(reader: Reader, session: Session, *, after_call: bool) -> Steps:
@@ -249,7 +244,7 @@ def _call_here(reader: Reader, session: Session, *, after_call: bool) -> Steps:
         return False
     reader.forget()
     if (yield from guarded(reader, session.calls, steps(reader, session))) is None:
-        yield from _skip_broken(reader)
+        yield from skip_to(reader, _TAG_STOPS)
     return True
 
 
