@@ -1,0 +1,173 @@
+"""`headstart turn ID` and `headstart tail`: the log as a person reads it, straight from the topic.
+
+A turn is found from its id alone: the id names the partition and carries a time, and the index in Postgres, where it
+is there, says the very offset. Reading is all this does: no group is joined and nothing is committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Iterable
+from typing import Annotated, Any
+
+import msgspec
+import orjson
+import typer
+from rich.console import Console
+
+from memory.opening import open_bus, open_store
+from streams import ids
+from streams.bus import Bus
+from streams.codec import Record, decode, identity
+from streams.errors import HeadstartError, InvalidInput, NotFound
+from streams.events import Event
+from streams.events.generating import GenerationDelta, ModelAsked
+from streams.events.turn import TERMINAL_TYPES
+from streams.fence import Fence
+from streams.settings import Settings
+from streams.topology import EVENTS
+
+
+def register(app: typer.Typer) -> None:
+    app.command("turn")(turn)
+    app.command("tail")(tail)
+
+
+def turn(
+    turn_or_response: Annotated[str, typer.Argument(help="a turn id (turn_…) or a response id (resp_…)")],
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line, whole")] = False,
+) -> None:
+    """Every fact of a turn, readable, with times, the rendered prompts and the tokens of each step."""
+    if turn_or_response.startswith(f"{ids.RESPONSE}_"):
+        turn_or_response = ids.turn_of(turn_or_response)
+    if not ids.is_id(ids.TURN, turn_or_response):
+        raise InvalidInput("that is not a turn's id", hint="it begins with turn_ or resp_ and has 36 hex digits")
+    asyncio.run(_turn(Settings.from_env(os.environ), turn_or_response, as_json))
+
+
+def tail(
+    conversation: Annotated[str, typer.Option(help="only this conversation")] = "",
+    since: Annotated[str, typer.Option(help="how far back, such as 90s, 10m, 2h, 1d")] = "10m",
+    follow: Annotated[bool, typer.Option(help="go on as facts come; Ctrl-C ends")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line, whole")] = False,
+) -> None:
+    """The facts of the last while, of one conversation or of all, oldest first in each partition."""
+    began = asyncio.run(_tail(Settings.from_env(os.environ), conversation, _duration_ms(since), follow, as_json))
+    if began == 0 and not as_json:
+        sys.stderr.write(f"nothing in the last {since}\n")
+
+
+async def _turn(settings: Settings, turn_id: str, as_json: bool) -> None:
+    async with open_bus(settings, "headstart-turn") as bus:
+        start = await _begin(settings, bus, turn_id)
+        fence, shown, began = Fence(), 0, -1
+        async for record in _read(bus, {ids.partition_of(turn_id): start}, follow=False):
+            fact = identity(record)
+            if fact.subject != turn_id:
+                continue
+            counts = fence.judge(fact, record.source, record.type) == "counts"
+            began = record.timestamp_ms if began < 0 else began
+            shown += 1
+            _show(record, record.timestamp_ms - began, as_json, counts)
+        if shown == 0:
+            raise NotFound(f"{turn_id} is not in the log", hint="it may be older than the log's retention")
+
+
+async def _begin(settings: Settings, bus: Bus, turn_id: str) -> int:
+    """Where to begin to read: the index's offset, else the first record at or after the id's time."""
+    if settings.postgres is not None:
+        async with open_store(settings) as store:
+            store.follow(bus.epoch)
+            row = await store.turn(turn_id)
+            if row is not None and row.offset >= 0:
+                return row.offset
+    reader = await bus.reader(EVENTS.name, {})
+    try:
+        partition = ids.partition_of(turn_id)
+        found = await reader.offset_for_time(partition, ids.time_of(turn_id))
+        return await reader.start_offset(partition) if found is None else found
+    finally:
+        await reader.close()
+
+
+async def _tail(settings: Settings, conversation: str, since_ms: int, follow: bool, as_json: bool) -> int:
+    async with open_bus(settings, "headstart-tail") as bus:
+        partitions = [ids.partition_of(conversation)] if conversation else list(range(bus.partitions))
+        reader = await bus.reader(EVENTS.name, {})
+        at_ms = int(time.time() * 1000) - since_ms
+        try:
+            starts = {}
+            for partition in partitions:
+                found = await reader.offset_for_time(partition, at_ms)
+                starts[partition] = await reader.end_offset(partition) if found is None else found
+        finally:
+            await reader.close()
+        shown = 0
+        async for record in _read(bus, starts, follow):
+            if not conversation or (record.key or b"").decode() == conversation:
+                shown += 1
+                _show(record, record.timestamp_ms - at_ms, as_json, True)
+        return shown
+
+
+async def _read(bus: Bus, starts: dict[int, int], follow: bool) -> AsyncIterator[Record]:
+    """Records from these offsets on: up to what the log holds now, or for as long as the caller likes."""
+    reader = await bus.reader(EVENTS.name, starts)
+    try:
+        ends = {partition: await reader.end_offset(partition) for partition in starts}
+        while follow or any(reader.position(partition) < end for partition, end in ends.items()):
+            for record in await reader.batch():
+                if follow or record.offset < ends[record.partition]:
+                    yield record
+    finally:
+        await reader.close()
+
+
+def _show(record: Record, at_ms: int, as_json: bool, counts: bool) -> None:
+    if as_json:
+        line: dict[str, Any] = {
+            "id": record.event_id, "type": record.type, "source": record.source, "time_ms": record.timestamp_ms,
+            "partition": record.partition, "offset": record.offset, "counts": counts,
+            "data": orjson.Fragment(record.value),
+        }  # fmt: skip
+        sys.stdout.write(orjson.dumps(line).decode() + "\n")
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    kind = record.type.removeprefix("headstart.").rpartition(".v")[0]
+    mark = " " if counts else "✗"  # ✗: a zombie's or a repeat, which no reader counts
+    try:
+        lines = list(_words(decode(record)))
+    except HeadstartError as error:
+        lines = [f"cannot be read here: {error.code}"]
+    end = "bold" if record.type in TERMINAL_TYPES else None
+    console.print(f"{mark}{at_ms:>9,} ms  {kind:<18} {lines[0]}", markup=False, style=end)
+    for more in lines[1:]:
+        console.print(" " * 32 + more, markup=False)
+
+
+def _words(event: Event) -> Iterable[str]:
+    """A fact in words: deltas as their text, a model call with its rendered messages, the rest field by field."""
+    if isinstance(event, GenerationDelta):
+        yield f"{event.text!r}  token {event.index}"
+        return
+    fields = {name: value for name, value in msgspec.to_builtins(event).items() if name not in ("at_ms", "messages")}
+    yield "  ".join(f"{name}={_short(value)}" for name, value in fields.items())
+    if isinstance(event, ModelAsked):
+        for message in event.messages:
+            yield f"@{message.role}"
+            yield from message.content.splitlines()
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    return text if len(text) <= 200 else text[:200] + "…"
+
+
+def _duration_ms(text: str) -> int:
+    units = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+    if len(text) < 2 or text[-1] not in units or not text[:-1].isdigit():
+        raise InvalidInput(f"{text!r} is not a duration", hint="a number and s, m, h or d: 90s, 10m, 2h, 1d")
+    return int(text[:-1]) * units[text[-1]]
