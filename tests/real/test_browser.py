@@ -14,7 +14,7 @@ from playwright.async_api import Page, async_playwright, expect
 from gateway.limits import Limits
 from gateway.server import Gateway
 from streams.events import Usage, calling, generating, recalling
-from streams.events.intake import TurnCancel, TurnSubmit
+from streams.events.intake import ConversationEdit, TurnCancel, TurnSubmit
 from tests.support.live_gateway import LiveGateways, live_gateways, url_of
 from tests.support.turn_script import AT_MS, Hold, Line, Say, Script, answer, completed, echo
 
@@ -287,3 +287,51 @@ async def test_a_wrong_key_is_asked_for_again_and_a_key_in_the_address_is_taken_
         assert tab.world.key not in tab.page.url
         await tab.ask("hello there")
         await expect(tab.page.locator(".answer")).to_have_text("hello there")
+
+
+@pytest.mark.asyncio
+async def test_an_approval_is_asked_for_and_its_answer_opens_the_next_turn() -> None:
+    def script(submit: TurnSubmit) -> list[Line]:
+        if submit.input[0].kind == "approval":
+            return [*answer(["Sent."]), completed()]
+        asked = calling.ApprovalAsked(
+            call=0, skill="send_mail", arguments={"to": "lin@example.org"}, request="mcpr_1", at_ms=AT_MS + 200,
+            expires_at_ms=AT_MS + 86_400_000,
+        )  # fmt: skip
+        return [Say("turn", asked), completed(awaiting="approval")]
+
+    async with visit(script) as tab:
+        await tab.enter()
+        await tab.ask("Write to Lin")
+        await expect(tab.page.locator(".approval p")).to_have_text('May send_mail run with {"to":"lin@example.org"}?')
+        await tab.page.get_by_role("button", name="Approve").click()
+        await expect(tab.page.locator(".answer", has_text="Sent.")).to_be_visible()
+        submits = [command for command in tab.world.turns.commands if isinstance(command, TurnSubmit)]
+        assert (submits[1].input[0].call_id, submits[1].input[0].approve) == ("mcpr_1", True)
+        assert submits[1].conversation == submits[0].conversation
+
+
+@pytest.mark.asyncio
+async def test_conversations_are_switched_renamed_and_deleted() -> None:
+    async with visit() as tab:
+        await tab.enter()
+        await tab.ask("first question")
+        await expect(tab.page.locator(".answer")).to_have_text("first question")
+        await tab.page.get_by_role("button", name="New conversation").click()
+        await expect(tab.page.locator(".turn")).to_have_count(0)
+        await tab.ask("second question")
+        await expect(tab.page.locator(".answer")).to_have_text("second question")
+        await tab.page.get_by_role("button", name="first question", exact=True).click()
+        await expect(tab.page.locator(".answer")).to_have_text("first question")
+        await tab.page.locator(".list li").filter(has_text="first question").hover()
+        await tab.page.get_by_role("button", name="Rename first question").click()
+        await tab.page.get_by_role("textbox", name="Title").fill("Kafka people")
+        await tab.page.get_by_role("button", name="Rename", exact=True).click()
+        await expect(tab.page.locator("#title")).to_have_text("Kafka people")
+        await tab.world.turns.read(ConversationEdit)
+        await tab.page.locator(".list li").filter(has_text="Kafka people").hover()
+        await tab.page.get_by_role("button", name="Delete Kafka people").click()
+        await tab.page.get_by_role("button", name="Delete", exact=True).click()
+        await expect(tab.page.locator(".list .open")).to_have_text(["second question"])
+        await expect(tab.page.locator("#title")).to_have_text("New conversation")
+        assert tab.complaints == []
