@@ -27,7 +27,7 @@ from gateway.server import Gateway
 from memory.embedded import EmbeddedPostgres
 from memory.opening import Parts, open_parts
 from streams.child import Child, start_child
-from streams.embedded import Broker, choose_broker
+from streams.embedded import Broker, choose_broker, free_port
 from streams.errors import PeerTimeout
 from streams.models import load_models
 from streams.process import READY, configure_logging, new_event_loop
@@ -98,6 +98,8 @@ async def _foundations(stack: Stack, opened: AsyncExitStack) -> None:
         async with stack._step("Postgres"):
             postgres = await opened.enter_async_context(EmbeddedPostgres(settings.data / "postgres"))
         settings = settings.but(postgres=postgres.dsn)
+    if "demo_port" not in settings.given:
+        settings = settings.but(demo_port=free_port())  # so that two installations on one machine do not meet
     stack.settings = settings.but(allow_private_skill_hosts=True)
     if any(spec.engine == "vllm" and spec.model is None for spec in load_models(settings).values()):
         async with stack._step("model files"):

@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from streams.errors import Misconfigured
 from streams.listening import listen
 
 
@@ -29,5 +30,5 @@ async def test_an_accepted_connection_does_not_wait_for_acknowledgements(host: s
 
 
 def test_a_taken_port_is_an_error() -> None:
-    with listen("127.0.0.1", 0) as taken, pytest.raises(OSError, match="in use"):
+    with listen("127.0.0.1", 0) as taken, pytest.raises(Misconfigured, match="in use"):
         listen("127.0.0.1", taken.getsockname()[1])
