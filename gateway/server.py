@@ -32,6 +32,7 @@ from gateway.limits import Limits
 from gateway.metrics import Metrics
 from gateway.replies import error_body, status_of
 from gateway.services import Services
+from gateway.socket_protocol import SocketProtocol
 from memory.store import Store
 from streams.bus import Bus
 from streams.errors import HeadstartError, NotFound, Refused
@@ -74,7 +75,7 @@ class Gateway:
             door=Door(store, limits, now_ms, settings.origins), limits=limits, metrics=Metrics(), now_ms=now_ms,
         )  # fmt: skip
         self._http = http_app(self.services)
-        self._connections: set[Connection] = set()
+        self.connections: set[Connection] = set()  # open sockets
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
         self.port = 0
@@ -86,8 +87,9 @@ class Gateway:
         self.port = listener.getsockname()[1]
         limits = self.services.limits
         config = uvicorn.Config(
-            self.app, ws="websockets-sansio", ws_per_message_deflate=False, ws_max_size=HARD_LIMIT * limits.frame_bytes,
+            self.app, ws=SocketProtocol, ws_per_message_deflate=False, ws_max_size=HARD_LIMIT * limits.frame_bytes,
             http="httptools", interface="asgi3", proxy_headers=False, loop="none", lifespan="off", log_config=None,
+            log_level="warning",  # its "info" lines hold the query, and a browser's key is in there
             access_log=False, server_header=False, date_header=False,
             timeout_graceful_shutdown=max(1, limits.drain_ms // 1000),
         )  # fmt: skip
@@ -103,7 +105,7 @@ class Gateway:
     async def stop(self) -> None:
         """Begins nothing new, closes sockets with 1012, lets HTTP responses end for `drain_ms`, then ends."""
         self.services.draining = True
-        await asyncio.gather(*(connection.close(GOING_AWAY) for connection in tuple(self._connections)))
+        await asyncio.gather(*(connection.close(GOING_AWAY) for connection in tuple(self.connections)))
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
             await self._serving
@@ -127,7 +129,7 @@ class Gateway:
             services.door.check_origin(headers)
             if services.draining:
                 raise Refused("this gateway is stopping", code="draining")
-            if len(self._connections) >= services.limits.sockets:
+            if len(self.connections) >= services.limits.sockets:
                 raise Refused("this gateway has all the sockets it can hold", code="too_many_requests")
             principal = await services.door.admit(key_of(headers, query, scope["subprotocols"]))
         except HeadstartError as error:
@@ -139,12 +141,12 @@ class Gateway:
         parameters = parse_qs(query)
         after = parameters.get("after", []) + parameters.get("after[]", [])
         connection = Connection(services, principal, send)
-        self._connections.add(connection)
+        self.connections.add(connection)
         services.metrics.sockets.inc()
         try:
             await connection.run(receive, after[: services.limits.attached])
         finally:
-            self._connections.discard(connection)
+            self.connections.discard(connection)
             services.metrics.sockets.dec()
 
 

@@ -63,9 +63,11 @@ class Rig:
     def openai(self, gateway: Gateway, key: str | None = None) -> Any:
         """An AsyncOpenAI. Typed as Any: its overloads tell streams apart by literals that a test passes in dicts."""
         address = f"127.0.0.1:{gateway.port}/v1"
-        return AsyncOpenAI(
+        client = AsyncOpenAI(
             api_key=key or self.key, base_url=f"http://{address}", websocket_base_url=f"ws://{address}", max_retries=0
         )
+        self._stack.push_async_callback(client.close)
+        return client
 
     def http(self, gateway: Gateway, key: str | None = None) -> httpx.AsyncClient:
         headers = {"authorization": f"Bearer {key or self.key}"}

@@ -160,6 +160,7 @@ class ScriptedTurns:
         self._queues: dict[str, asyncio.Lock] = {}
         self._submits: dict[str, TurnSubmit] = {}
         self._begun: dict[str, tuple[str, int]] = {}
+        self.ignore_steers = False  # as when the turn waits for something that only its client can bring
         self.silent = False  # reads commands and does nothing, as when no worker is there
 
     async def start(self) -> None:
@@ -206,7 +207,7 @@ class ScriptedTurns:
         elif isinstance(event, TurnCancel) and event.turn in self._turns:
             await self._stop(event.turn)
             await self._say(event.turn, Say("turn", TurnCancelled(at_ms=AT_MS + 600)))
-        elif isinstance(event, TurnSteer) and event.turn in self._turns:
+        elif isinstance(event, TurnSteer) and event.turn in self._turns and not self.ignore_steers:
             await self._stop(event.turn)
             end = TurnIncomplete(at_ms=AT_MS + 600, reason="steered", successor=event.successor)
             await self._say(event.turn, Say("turn", end))
@@ -262,7 +263,6 @@ class ScriptedTurns:
             writer = StageWriter(self._bus, submit.conversation, turn, line.stage, 1, self._name)
             self._writers[key] = writer
         return await writer.write(line.event)
-
 
 
 class FactLog:
