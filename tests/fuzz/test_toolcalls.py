@@ -169,7 +169,7 @@ def read(dialect: str, chunks: list[str], mode: Any, reason: str) -> list[Fact]:
 
 
 def check(facts: list[Fact]) -> None:
-    """What holds for every text: calls open in order and end once, the told JSON is the arguments, closed values stay."""
+    """What holds for every text: calls open in order and end once, the told JSON is the arguments."""
     opened = [fact.call for fact in facts if isinstance(fact, CallOpened)]
     assert opened == list(range(len(opened)))
     assert sorted(fact.call for fact in facts if isinstance(fact, CallClosed | CallVoided)) == opened

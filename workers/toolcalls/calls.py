@@ -81,7 +81,7 @@ class OpenCall:
         told = string_text(piece)
         parts.append(told)
         self._tell(told)
-        if self.reader.partial:
+        if self.reader.partial and self.reader.string_parts:
             self.reader.emit(StringPart(self.index, (key,), piece))
 
     def close_text(self, value: str) -> None:

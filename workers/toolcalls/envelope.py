@@ -44,7 +44,13 @@ def read_arguments(reader: Reader, call: OpenCall) -> Steps:
 
 def read_closed_arguments(reader: Reader, call: OpenCall, text: str, at: int) -> None:
     """The arguments of a call from their whole text, which stood at `at`."""
-    inner = Reader(reader.emit, limits=reader.limits, repair=reader.repair, partial=reader.partial)
+    inner = Reader(
+        reader.emit,
+        limits=reader.limits,
+        repair=reader.repair,
+        partial=reader.partial,
+        string_parts=reader.string_parts,
+    )
     inner.buf, inner.base = text if text.strip() else "{}", at
     steps = _only_value(inner, call)
     try:

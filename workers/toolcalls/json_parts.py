@@ -41,7 +41,8 @@ def string(reader: Reader, index: int | None, path: Path | None, raw: list[str])
     """
     emit = reader.emit
     waiting = reader.waiting
-    live = (index, path) if path is not None and index is not None and reader.partial else None
+    told = path if reader.string_parts else None
+    live = (index, told) if path is not None and index is not None and reader.partial else None
     bound = reader.bound_from_here()
     while True:
         buf, pos = reader.buf, reader.pos
@@ -54,7 +55,8 @@ def string(reader: Reader, index: int | None, path: Path | None, raw: list[str])
             reader.pos = end
             if live is not None:
                 emit(ArgumentsDelta(live[0], piece))
-                emit(StringPart(live[0], live[1], string_value(piece)))
+                if told is not None:
+                    emit(StringPart(live[0], told, string_value(piece)))
         if end < len(buf):
             if buf[end] == '"':
                 reader.pos = end + 1
@@ -64,7 +66,8 @@ def string(reader: Reader, index: int | None, path: Path | None, raw: list[str])
                 raw.append(mended)
                 if live is not None:
                     emit(ArgumentsDelta(live[0], mended))
-                    emit(StringPart(live[0], live[1], string_value(mended)))
+                    if told is not None:
+                        emit(StringPart(live[0], told, string_value(mended)))
                 continue
             # Half of an escape: it waits for the rest.
             try:
@@ -264,8 +267,11 @@ def captured(reader: Reader, index: int | None, level: int) -> Steps:
     return value, dumps(value)
 
 
-def scalar(reader: Reader, index: int | None) -> Steps:
-    """A number, literal or (repair mode) bare word; returns its value and JSON text."""
+def scalar(reader: Reader, index: int | None, *, alone: bool = False) -> Steps:
+    """A number, literal or (repair mode) bare word; returns its value and JSON text.
+
+    Where it stands `alone`, the end of the text closes it; inside something else only what follows it does.
+    """
     start = reader.position
     parts: list[str] = []
     size = 0
@@ -287,8 +293,7 @@ def scalar(reader: Reader, index: int | None) -> Steps:
                 reader.buf, reader.pos = chunk, 0
                 continue
             except Ended as end_of_text:
-                # A number at the very end closes by the end. What it stands in is another matter.
-                if not end_of_text.natural:
+                if not end_of_text.natural or not (alone or reader.repair):
                     raise
         text = "".join(parts)
         try:

@@ -25,7 +25,8 @@ class Parser(Stream):
     JSON is taken so. In repair mode they also mend slips in names.
     `prompt` is the end of the rendered prompt, by which a dialect knows whether reasoning is already open.
     `special_tokens` gives the text of token ids that the engine leaves out of its text.
-    With `partial=False` no `StringPart` and `ArgumentsDelta` are told, which is faster.
+    With `partial=False` no `StringPart` and `ArgumentsDelta` are told, with `string_parts=False` no `StringPart`: less
+    is faster.
 
     A parser is used for one output and by one caller at a time.
     """
@@ -40,15 +41,22 @@ class Parser(Stream):
         prompt: str = "",
         special_tokens: Mapping[int, str] | None = None,
         partial: bool = True,
+        string_parts: bool = True,
     ) -> None:
         self.dialect = dialects.get(dialect) if isinstance(dialect, str) else dialect
-        super().__init__(limits=limits or Limits(), repair=mode == "repair", partial=partial)
+        super().__init__(limits=limits or Limits(), repair=mode == "repair", partial=partial, string_parts=string_parts)
         self._calls = Calls(self._reader, skills)
         self._session = Session(self._calls, skills, prompt)
         self._special_tokens = special_tokens or {}
         self._deltas: Deltas | None = None
         if self.dialect is DELTAS_DIALECT:
-            self._deltas = Deltas(self._calls, limits=limits or Limits(), repair=mode == "repair", partial=partial)
+            self._deltas = Deltas(
+                self._calls,
+                limits=limits or Limits(),
+                repair=mode == "repair",
+                partial=partial,
+                string_parts=string_parts,
+            )
         self._start(self._grammar)
 
     def _grammar(self, reader: Reader) -> Steps:

@@ -78,6 +78,7 @@ def read_value(reader: Reader, sink: Sink, depth: int) -> Steps:
     emit = reader.emit
     mending = reader.repair
     partial = reader.partial
+    string_parts = reader.string_parts
     index = sink.index
     told = sink.json.append
     known = sink.known
@@ -213,7 +214,7 @@ def read_value(reader: Reader, sink: Sink, depth: int) -> Steps:
                 told(pending)
                 if partial:
                     emit(ArgumentsDelta(index, pending))
-                    if text:
+                    if text and string_parts:
                         emit(StringPart(index, (*path, key) if container is not None else path, text))
                 pending = ""
             else:
@@ -291,7 +292,7 @@ def read_value(reader: Reader, sink: Sink, depth: int) -> Steps:
                     value = yield from word(reader, index, c)
                     text = key_text(value)[:-1]
                 else:
-                    value, text = yield from scalar(reader, index)
+                    value, text = yield from scalar(reader, index, alone=container is None)
                 buf, pos, base = reader.buf, reader.pos, reader.base
             pending += text
             told(pending)

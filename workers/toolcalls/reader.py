@@ -76,21 +76,31 @@ class Reader:
         "pos",
         "quiet",
         "repair",
+        "string_parts",
         "tape",
         "waiting",
     )
 
-    def __init__(self, emit: Callable[[Fact], None], *, limits: Limits, repair: bool, partial: bool = True) -> None:
+    def __init__(
+        self,
+        emit: Callable[[Fact], None],
+        *,
+        limits: Limits,
+        repair: bool,
+        partial: bool = True,
+        string_parts: bool = True,
+    ) -> None:
         self.emit = emit
         self.limits = limits
         self.repair = repair
         self.partial = partial
+        self.string_parts = string_parts
         self.buf = ""
         self.pos = 0
         self.base = 0
         self.quiet: str | None = None
         self.waiting: list[str] = []
-        self.live: tuple[int, Path] | None = None
+        self.live: tuple[int, Path | None] | None = None
         self.tape: list[str] | None = None
         self._tape_base = 0
         self.mended = False

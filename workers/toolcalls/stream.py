@@ -21,9 +21,11 @@ class Stream:
     `feed` is the one function that runs for every token, so it is written flat.
     """
 
-    def __init__(self, *, limits: Limits, repair: bool, partial: bool) -> None:
+    def __init__(self, *, limits: Limits, repair: bool, partial: bool, string_parts: bool = True) -> None:
         self._out: list[Fact] = []
-        self._reader = Reader(self._out.append, limits=limits, repair=repair, partial=partial)
+        self._reader = Reader(
+            self._out.append, limits=limits, repair=repair, partial=partial, string_parts=string_parts
+        )
         self._waiting = self._reader.waiting
         self._decoder: codecs.IncrementalDecoder | None = None
         self._done = False
@@ -84,7 +86,10 @@ class Stream:
                     return []
                 if chunk.isprintable() and "\\" not in chunk and chunk:
                     waiting.append(chunk)
-                    return [ArgumentsDelta(live[0], chunk), StringPart(live[0], live[1], chunk)]
+                    path = live[1]
+                    if path is None:
+                        return [ArgumentsDelta(live[0], chunk)]
+                    return [ArgumentsDelta(live[0], chunk), StringPart(live[0], path, chunk)]
         if not chunk or self._done:
             return []
         try:

@@ -19,6 +19,7 @@ from workers.toolcalls import (
     ParseError,
     Parser,
     Reasoning,
+    StringPart,
     Text,
     dialects,
     merge,
@@ -50,6 +51,23 @@ def test_without_partial_facts_the_others_are_the_same(partial: bool) -> None:
     assert facts[-1] == read("json_list", PLAN)[-1]
 
 
+@pytest.mark.parametrize("dialect", ["json_list", "hermes", "glm"])
+def test_without_string_parts_the_others_are_the_same(dialect: str) -> None:
+    text = {
+        "json_list": PLAN,
+        "hermes": f"<tool_call>{PLAN[1:-1]}</tool_call>",
+        "glm": "<tool_call>f<arg_key>a</arg_key><arg_value>long text</arg_value></tool_call>",
+    }[dialect]
+    skills = {"f": {"properties": {"a": {"type": "string"}}}}
+    found = []
+    for string_parts in (True, False):
+        parser = Parser(dialect, skills=skills, string_parts=string_parts)
+        facts = [fact for character in text for fact in parser.feed(character)] + parser.finish()
+        assert any(isinstance(fact, StringPart) for fact in facts) == string_parts
+        found.append(merge(fact for fact in facts if not isinstance(fact, StringPart)))
+    assert found[0] == found[1]
+
+
 def test_an_argument_closes_with_the_character_that_closes_it() -> None:
     """Neither late nor early: at each of these characters, and at no other, one argument closes."""
     closers = {'"a.md"': 5, 'three"': 5, "7}": 1}
@@ -60,6 +78,14 @@ def test_an_argument_closes_with_the_character_that_closes_it() -> None:
         if any(isinstance(fact, ArgumentClosed) for fact in parser.feed(character)):
             closed.add(at)
     assert closed == due
+
+
+@pytest.mark.parametrize("reason", ["stop", "length"])
+def test_a_number_at_the_end_of_a_broken_plan_is_not_closed_in_strict_mode(reason: str) -> None:
+    parser = Parser("json_list", mode="strict")
+    facts = parser.feed('[{"name": "f", "arguments": {"limit": 12') + parser.finish(reason)
+    assert not [fact for fact in facts if isinstance(fact, ArgumentClosed)]
+    assert facts[-1] == CallVoided(0, "cut_off")
 
 
 def test_limits_void_the_call_with_an_error() -> None:

@@ -55,7 +55,7 @@ def _container(text: str, start: int, index: int, reader: Reader) -> Any:
 
 
 def _scalar(text: str, start: int, index: int, reader: Reader) -> Any:
-    if text in ("true", "false", "null"):
+    if reader.repair and text in ("true", "false", "null"):
         reader.emit(Repaired(index, "json_literal", start))
         return {"true": True, "false": False, "null": None}[text]
     try:

@@ -23,8 +23,8 @@ _NEVER = Stops("\x00")
 class _Written(Stream):
     """One call of the server's: its name while that may grow, then its arguments."""
 
-    def __init__(self, calls: Calls, *, limits: Limits, repair: bool, partial: bool) -> None:
-        super().__init__(limits=limits, repair=repair, partial=partial)
+    def __init__(self, calls: Calls, *, limits: Limits, repair: bool, partial: bool, string_parts: bool = True) -> None:
+        super().__init__(limits=limits, repair=repair, partial=partial, string_parts=string_parts)
         self._calls = calls
         self.name = ""
         self.key: object = None
@@ -71,11 +71,12 @@ class _Written(Stream):
 class Deltas:
     """The deltas of one message, in order of arrival."""
 
-    def __init__(self, calls: Calls, *, limits: Limits, repair: bool, partial: bool) -> None:
+    def __init__(self, calls: Calls, *, limits: Limits, repair: bool, partial: bool, string_parts: bool = True) -> None:
         self._calls = calls
         self._limits = limits
         self._repair = repair
         self._partial = partial
+        self._string_parts = string_parts
         self._written: dict[object, _Written] = {}
         self._last: _Written | None = None
 
@@ -102,7 +103,13 @@ class Deltas:
         if written is None:
             if self._last is not None:
                 facts += self._last.open()
-            written = _Written(self._calls, limits=self._limits, repair=self._repair, partial=self._partial)
+            written = _Written(
+                self._calls,
+                limits=self._limits,
+                repair=self._repair,
+                partial=self._partial,
+                string_parts=self._string_parts,
+            )
             written.key = key
             self._written[key] = written
         self._last = written

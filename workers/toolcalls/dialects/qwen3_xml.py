@@ -12,7 +12,7 @@ import re
 
 from workers.toolcalls.calls import OpenCall, guarded
 from workers.toolcalls.dialects.base import Dialect, Session, skip_past
-from workers.toolcalls.facts import Reasoning, Repaired, Text
+from workers.toolcalls.facts import ParseError, Reasoning, Repaired, Text
 from workers.toolcalls.markup import RawValue
 from workers.toolcalls.prose import Prose, Stops
 from workers.toolcalls.reader import Ahead, Ended, Malformed, Reader, Steps
@@ -132,7 +132,7 @@ def _grammar(reader: Reader, session: Session) -> Steps:
             continue
         if marker == _CALL:
             if (yield from reader.ahead(_FUNCTION_NEXT)) is None:
-                reader.emit(Repaired(None, "not_a_call", reader.position))
+                reader.emit(ParseError(reader.position, "unexpected_text", "no function behind a call's marker"))
                 continue
             yield from reader.space()
             yield from reader.expect(_FUNCTION)
