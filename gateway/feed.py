@@ -92,10 +92,9 @@ class Feed:
         self._progress_at_ms = 0
 
     async def start(self) -> None:
-        self._reader = await self._bus.reader(EVENTS.name, {})
         self.home = home_partitions(self._bus.partitions, self._seed)
-        for partition in self.home:
-            await self._touch(partition)
+        self._reader = await self._bus.reader(EVENTS.name, dict.fromkeys(self.home, "latest"))
+        self._next = {partition: self._reader.position(partition) for partition in self.home}
         self._progress_at_ms = self._now_ms()
         self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._watch())]
 

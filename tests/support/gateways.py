@@ -15,8 +15,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from gateway.limits import Limits
 from gateway.server import Gateway
 from memory.memory_store import MemoryStore
+from streams.bus import Bus
 from streams.memory_bus import MemoryBroker, MemoryBus
 from streams.settings import Settings
+from tests.support.buses import PARTITIONS, OpenBus
 from tests.support.turn_script import Script, ScriptedTurns, echo
 
 PATIENCE_S = 20.0  # nothing here takes long; this only ends a test that would hang
@@ -27,16 +29,23 @@ Frame = dict[str, Any]
 class Rig:
     """One log, one store, a scripted turns worker, and as many gateways as a test starts."""
 
-    def __init__(self, script: Script = echo, partitions: int = 4) -> None:
-        self.broker = MemoryBroker(partitions)
-        self.bus = MemoryBus(self.broker)
+    def __init__(self, script: Script = echo, open_bus: OpenBus | None = None) -> None:
+        """open_bus: another log than one in memory; each call is another connection to it."""
+        self.broker = MemoryBroker(PARTITIONS)
         self.store = MemoryStore()
-        self.turns = ScriptedTurns(self.bus, script)
         self.key = ""
+        self._script = script
+        self._open_bus = open_bus or self._open_memory
         self._stack = AsyncExitStack()
 
+    async def _open_memory(self) -> Bus:
+        bus = MemoryBus(self.broker)
+        await bus.start()
+        return bus
+
     async def __aenter__(self) -> Self:
-        await self.bus.start()
+        self.bus = await self._open_bus()
+        self.turns = ScriptedTurns(self.bus, self._script)
         await self.store.open()
         self.store.follow(self.bus.epoch)
         self.key = await self.new_key("acme", "ada")
@@ -52,8 +61,7 @@ class Rig:
 
     async def gateway(self, name: str = "", limits: Limits | None = None, **settings: Any) -> Gateway:
         """A started gateway on a bus connection of its own; stopped with the rig."""
-        bus = MemoryBus(self.broker)
-        await bus.start()
+        bus = await self._open_bus()
         values = Settings.from_env({"HEADSTART_PORT": "0", "HEADSTART_DEV": "true"}).but(**settings)
         gateway = Gateway(values, bus, self.store, limits=limits, name=name)
         await gateway.start()
