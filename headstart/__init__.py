@@ -1,1 +1,1 @@
-"""The face for people: the command line, the Python client, the kit for owners of skills, and the stack for one machine."""
+"""The face for people: command line, client, service kit, and the stack that runs on one machine."""

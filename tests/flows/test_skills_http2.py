@@ -169,7 +169,6 @@ async def test_cut_answers_leave_the_connection_as_it_was(tmp_path: Path) -> Non
         server.size_bytes = 2_000_000
         server.go.set()
         for number in range(20):
-
             outcome = await executor.call(server.manifest(), {}, CONTEXT)
             assert (outcome.cut, len(outcome.result)) == (True, 16_384), number
         server.size_bytes = 0
