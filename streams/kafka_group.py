@@ -57,7 +57,7 @@ class KafkaGroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
         self._positions: dict[Place, int] = {}
         self._paused: set[Place] = set()
         self._parked: list[Record] = []  # fetched before their place was paused
-        self._sought: set[Place] = set()  # moved since the poll began
+        self._sought: set[Place] = set()  # moved since the poll ended whose result is still to be taken
         self._steady = asyncio.Event()
         self._generation = 0
         self._progress = Progress()
@@ -216,7 +216,8 @@ class KafkaGroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
         else:
             offset = await self.end_offset(place) if start == "latest" else start
         self._consumer.seek(self._full(place), offset)
-        self._sought.add(place)
+        if self._poll is not None and self._poll.done():
+            self._sought.add(place)  # a poll that still waits gives what stands at the new offset
         self._parked = [record for record in self._parked if Place(record.topic, record.partition) != place]
         self._positions[place] = offset
 

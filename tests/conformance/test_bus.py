@@ -211,6 +211,11 @@ async def test_a_group_shares_partitions_and_positions(open_bus: OpenBus) -> Non
     assert first.position(Place("turns", 0)) == 2
     assert await first.end_offset(Place("turns", 0)) == 2
 
+    # So does a seek while a poll waits: what that poll brings stands at the new offset, and all of it is given out.
+    assert await first.batch(wait_ms=1) == []
+    await first.seek(Place("turns", 0), 0)
+    assert numbers(await take(first, 2)) == [0, 10]
+
     # Commits are kept for places that are held, whoever asks later.
     await first.commit({Place("turns", n): 1 for n in range(PARTITIONS)} | {Place("calls", 0): 9})
     assert await first.committed(Place("turns", 0)) == 1

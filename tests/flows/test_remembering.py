@@ -425,6 +425,30 @@ async def test_what_a_turn_recalled_is_read_from_the_log(world: World, stored: b
 
 
 @pytest.mark.asyncio
+async def test_a_hole_is_read_again_and_then_believed(world: World) -> None:
+    """The reader may skip records, which reading again mends; the log may have lost them, which nothing mends."""
+    worker = await world.worker()
+    await world.turn(1, "hello", "Hi.")
+    log = world.broker.log_of("events", PARTITION)
+    skipped = list(log.records)
+    log.base, log.records[:] = len(skipped), []
+    await world.turn(2, "again", "Hi again.")
+    assert await worker.step(wait_ms=1) > 0
+    log.base, log.records[:0] = 0, skipped
+    await world.work(worker)
+    assert await world.rows("turns") == 2
+    world.broker.trim("events", PARTITION, log.end)
+    await world.turn(3, "aged out", "Hi.")
+    world.broker.trim("events", PARTITION, log.end)
+    await world.turn(4, "kept", "Hi.")
+    await world.work(worker)
+    await world.work(worker)
+    assert [message.text for message in (await world.store.history(CONVERSATION, 1)).messages] == ["kept", "Hi. "]
+    assert await world.rows("turns") == 3
+    await worker.stop()
+
+
+@pytest.mark.asyncio
 async def test_state_of_old_turns_is_let_go(world: World) -> None:
     worker = await world.worker()
     for number in range(1, 6):

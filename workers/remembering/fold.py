@@ -78,6 +78,7 @@ class PartitionFold:
         self._stored = position
         self._position = position
         self._resume = resume
+        self.expected = resume  # offset of the record that should be fed next
         self._turns: dict[str, _Turn] = {}
         self._ended_at_ms: OrderedDict[str, int] = OrderedDict()  # subjects to forget, oldest first
         self._log_time_ms = 0
@@ -90,6 +91,7 @@ class PartitionFold:
         and is the caller's to set aside unless `repeats` says that this was done before."""
         offset = record.offset
         self._position = max(self._position, offset)
+        self.expected = offset + 1
         self._log_time_ms = max(self._log_time_ms, record.timestamp_ms)
         identity = Identity.parse(record.event_id)
         if self.fence.judge(identity, record.source, record.type) != "counts":

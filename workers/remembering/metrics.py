@@ -26,6 +26,9 @@ class Metrics:
         self.dropped = Gauge(
             "headstart_memory_dropped", "Facts the fence does not count.", ["verdict"], registry=self.registry
         )
+        self.gone = Counter(
+            "headstart_memory_gone", "Records that aged out of the log before they were read.", registry=self.registry
+        )
         self.retries = Counter(
             "headstart_memory_retries", "Times a peer failed and the position was read again.", registry=self.registry
         )

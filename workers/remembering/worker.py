@@ -78,6 +78,7 @@ class MemoryWorker:
         self._folds: dict[int, PartitionFold] = {}
         self._poison: list[tuple[Record, HeadstartError]] = []
         self._paced_at_ms = self._idle_paced_at_ms = clock_ms()
+        self._holes: set[tuple[int, int, int]] = set()
         self._failures = 0
         self._stopping = False
         self._measuring = False
@@ -191,6 +192,9 @@ class MemoryWorker:
             fold = self._folds.get(record.partition)
             if fold is None:
                 continue  # its beginning could not be read; the next step moves the reader back
+            if record.offset > fold.expected and self._reads_again(record, fold.expected):
+                del self._folds[record.partition]
+                continue
             count += 1
             newest_ms = max(newest_ms, record.timestamp_ms)
             try:
@@ -204,6 +208,18 @@ class MemoryWorker:
             self.metrics.lag_seconds.set(behind_ms / 1e3)
             if behind_ms > ALARM_LAG_MS:
                 log.error("memory is %.1f hours behind, over half of what the log keeps", behind_ms / 3.6e6)
+
+    def _reads_again(self, record: Record, expected: int) -> bool:
+        """Whether a hole before this record is worth reading again from what is stored: a reader may have skipped
+        records. Met twice, the hole is in the log itself, whose oldest records age out."""
+        hole = (record.partition, expected, record.offset)
+        if hole not in self._holes:
+            self._holes.add(hole)
+            return True
+        log.error("records %d to %d of partition %d are gone from the log", expected, record.offset - 1, hole[0])
+        self.metrics.gone.inc(record.offset - expected)
+        self._holes.discard(hole)
+        return False
 
     async def _flush_what_is_due(self) -> None:
         now_ms = self._clock_ms()
