@@ -34,7 +34,8 @@ class LiveGateways:
         bus = MemoryBus(self.broker)
         await bus.start()
         name = f"gateway/test-{next(self._names)}"
-        gateway = Gateway(Settings.from_env({**SETTINGS, "HEADSTART_PORT": str(port)}), bus, self.store, limits=self.limits, name=name)
+        settings = Settings.from_env({**SETTINGS, "HEADSTART_PORT": str(port)})
+        gateway = Gateway(settings, bus, self.store, limits=self.limits, name=name)
         await gateway.start()
         self.running.append(gateway)
         return gateway
