@@ -13,7 +13,7 @@ from memory.embed import HashEmbedder
 from memory.memory_store import MemoryStore
 from streams import ids
 from streams.bus import Start
-from streams.codec import Record, decode, identity
+from streams.codec import Record, decode, encode, identity
 from streams.events import Event, InputItem, Usage
 from streams.events.calling import CallAnswered, CallClosed, CallFired, CallOpened
 from streams.events.conversation import ConversationOpened
@@ -282,6 +282,38 @@ async def test_another_users_cancel_is_a_dead_letter_and_changes_nothing() -> No
         await reader.close()
         await scene.write(request, "The end")
         assert isinstance((await scene.facts(turn))[-1], TurnCompleted)
+
+
+async def test_a_submit_of_an_unknown_version_fails_its_turn_and_nothing_else() -> None:
+    async with world() as scene:
+        await scene.owner()
+        conversation = scene.conversation()
+        turn = ids.turn_id(conversation, T0, bytes(10))
+        submit = TurnSubmit(turn=turn, conversation=conversation, tenant="acme", user="ada", input=(), at_ms=T0)
+        headers, value = encode(submit, turn, "gateway/test")
+        unknown = [(name, b"headstart.turn.submit.v9" if name == "ce_type" else header) for name, header in headers]
+        await (await scene.bus.post_raw("turns", 1, conversation.encode(), value, unknown))
+        end = (await scene.facts(turn))[-1]
+        assert isinstance(end, TurnFailed)
+        assert end.code == "unknown_version"
+        after = await scene.submit(scene.conversation(7), "Hello", agent="companion")
+        await scene.write(await scene.request("answer"), "Hi")
+        assert isinstance((await scene.facts(after))[-1], TurnCompleted)
+
+
+async def test_a_submit_on_a_wrong_partition_is_forwarded() -> None:
+    async with world() as scene:
+        owner = await scene.owner()
+        conversation = scene.conversation(partition=1)
+        turn = ids.turn_id(conversation, T0, bytes(10))
+        submit = TurnSubmit(
+            turn=turn, conversation=conversation, tenant="acme", user="ada", input=(InputItem(text="Hello"),),
+            at_ms=T0, opens=True, options=TurnOptions(agent="companion"),
+        )  # fmt: skip
+        await scene.bus.publish("turns", 0, conversation, submit, turn, "gateway/test")
+        await scene.write(await scene.request("answer"), "Hi")
+        assert isinstance((await scene.facts(turn))[-1], TurnCompleted)
+        assert owner.forwarded == 1
 
 
 @pytest.mark.parametrize("at", ["before_plan", "mid_plan", "calls_in_flight", "mid_answer"])

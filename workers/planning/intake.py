@@ -15,18 +15,20 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+import msgspec
+
 from memory.store import Store
 from streams import ids
 from streams.bus import Bus
 from streams.codec import Record, decode
 from streams.dead_letters import dead_letter
-from streams.errors import HeadstartError, InvalidInput, NotPermitted
+from streams.errors import HeadstartError, InvalidInput, NotPermitted, PeerError
 from streams.events import Event, InputItem
 from streams.events.conversation import ConversationDeleted, ConversationOpened, ConversationRenamed, FactPublished
 from streams.events.intake import ConversationEdit, FactPublish, TurnCancel, TurnSteer, TurnSubmit
 from streams.events.turn import TurnAccepted, TurnFailed
 from streams.fence import NOTE
-from streams.topology import EVENTS
+from streams.topology import EVENTS, TURNS
 from workers.planning.commands import Cancelled
 from workers.planning.holding import HeldPartition
 from workers.planning.live import LiveTurn
@@ -38,6 +40,7 @@ from workers.planning.services import check_service, from_service
 log = logging.getLogger("headstart.turns")
 DEADLINE_MS: Final = 120_000  # of a turn whose submitter named none
 QUEUED_PER_CONVERSATION: Final = 16
+PEER_PAUSE_S: Final = 0.5
 MakeLive = Callable[[TurnAccepted, int], LiveTurn]
 
 
@@ -51,18 +54,70 @@ class Intake:
         self._bus, self._store, self._setup, self._outbox = bus, store, setup, outbox
         self._make_live, self._writer, self._clock_ms, self._draw = make_live, writer, clock_ms, draw
         self._background: set[asyncio.Task[None]] = set()
+        self.forwarded = 0  # commands that lay on a wrong partition
 
     async def take(self, partition: HeldPartition, record: Record) -> None:
+        """One command. Returns once it is done or on its way; raises PeerError only when the bus is away."""
         try:
             event = decode(record)
-            if from_service(event):
-                await check_service(self._store, record, getattr(event, "tenant", ""))
+            if await self._forwarded(partition, event, record):
+                return
+        except PeerError:
+            raise
+        except HeadstartError as error:
+            await self._poison(partition, record, error)
+            return
+        if from_service(event):
+            self._spawn(self._from_service(partition, event, record))
+        else:
+            await self._apply(partition, event, record)
+
+    async def _apply(self, partition: HeldPartition, event: Event, record: Record) -> None:
+        try:
             if isinstance(event, TurnSubmit):
                 self._submit(partition, event, record.offset)
                 return
             self._other(partition, event, record)
         except HeadstartError as error:
-            await dead_letter(self._bus, record, error, "turns")
+            await self._poison(partition, record, error)
+            return
+        partition.commands.finish(record.offset)
+
+    async def _from_service(self, partition: HeldPartition, event: Event, record: Record) -> None:
+        """Checks a service's signature beside the loop: it needs Postgres, and nobody else waits for that."""
+        while True:
+            try:
+                await check_service(self._store, record, getattr(event, "tenant", ""))
+                return await self._apply(partition, event, record)
+            except PeerError as error:
+                log.warning("a service's record waits for a peer: %s", error)
+                await asyncio.sleep(PEER_PAUSE_S)
+            except HeadstartError as error:
+                return await self._poison(partition, record, error)
+
+    async def _forwarded(self, partition: HeldPartition, event: Event, record: Record) -> bool:
+        """Sends a command that lies on a wrong partition to the one its conversation names, as it is. Raises
+        InvalidInput (`invalid_id`) when it names none."""
+        named = getattr(event, "conversation", "") or getattr(event, "turn", "")
+        kind = ids.CONVERSATION if hasattr(event, "conversation") else ids.TURN
+        if not ids.is_id(kind, named):
+            raise InvalidInput(f"a {record.type} names its {kind} by an id of 36 hex digits", code="invalid_id")
+        home = ids.partition_of(named)
+        if home >= self._bus.partitions:
+            raise InvalidInput(f"there is no partition {home}", code="invalid_id", partitions=self._bus.partitions)
+        if home == partition.number:
+            return False
+        _ = await self._bus.post_raw(TURNS.name, home, record.key, record.value, list(record.headers))
+        self.forwarded += 1
+        partition.commands.finish(record.offset)
+        return True
+
+    async def _poison(self, partition: HeldPartition, record: Record, error: HeadstartError) -> None:
+        """Keeps what can not be processed, whole; a submit that can be told apart gets its terminal fact."""
+        await dead_letter(self._bus, record, error, "turns")
+        submit = salvage(record)
+        if submit is not None and not partition.view.knows(submit.turn):
+            self._refuse(partition, submit, record.offset, error.code, error.message, error.hint or "")
         partition.commands.finish(record.offset)
 
     def _other(self, partition: HeldPartition, event: Event, record: Record) -> None:
@@ -131,7 +186,10 @@ class Intake:
         tail = partition.view.tail(submit.conversation)
         if tail.running or queue:
             if submit.options.on_busy == "reject" or len(queue) >= QUEUED_PER_CONVERSATION:
-                self._refuse(partition, submit, offset)
+                self._refuse(
+                    partition, submit, offset, "conversation_busy", "another turn of this conversation is running",
+                    "wait for it, or send on_busy: enqueue | interrupt | steer",
+                )  # fmt: skip
                 return
             if submit.options.on_busy in ("interrupt", "steer") and (live := partition.lives.get(tail.running)):
                 steered = submit.turn if submit.options.on_busy == "steer" else ""
@@ -225,16 +283,13 @@ class Intake:
             steered_from=submit.previous_turn if submit.origin == "steer" else "",
         )  # fmt: skip
 
-    def _refuse(self, partition: HeldPartition, submit: TurnSubmit, offset: int) -> None:
-        """A turn that may not wait: accepted and failed in one breath, so that it too ends exactly once."""
+    def _refuse(
+        self, partition: HeldPartition, submit: TurnSubmit, offset: int, code: str, message: str, hint: str
+    ) -> None:
+        """A turn that may not run: accepted and failed in one breath, so that it too ends exactly once."""
         live = self._make_live(self._accept(submit, Tail()), 1)
         live.publish(live.accepted)
-        live.publish(
-            TurnFailed(
-                code="conversation_busy", message="another turn of this conversation is running", fault="caller",
-                hint="wait for it, or send on_busy: enqueue | interrupt | steer", at_ms=live.accepted.at_ms,
-            )
-        )  # fmt: skip
+        live.publish(TurnFailed(code=code, message=message, fault="caller", hint=hint, at_ms=live.accepted.at_ms))
         partition.commands.finish(offset)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -246,3 +301,30 @@ class Intake:
 def _title(items: tuple[InputItem, ...]) -> str:
     text = next((item.text for item in items if item.kind == "message" and item.role == "user"), "")
     return " ".join(text.split())[:80]
+
+
+class _Salvaged(msgspec.Struct):
+    """What a submit of an unknown version, or a broken one, still has to say."""
+
+    turn: str
+    conversation: str
+    tenant: str
+    user: str
+
+
+def salvage(record: Record) -> TurnSubmit | None:
+    """The turn that an unreadable submit is about; None when it is no submit or does not say."""
+    if not record.type.startswith(TurnSubmit.TYPE.rpartition(".v")[0] + ".v"):
+        return None
+    try:
+        said = msgspec.json.decode(record.value, type=_Salvaged)
+    except msgspec.DecodeError:
+        return None
+    if not (ids.is_id(ids.TURN, said.turn) and ids.is_id(ids.CONVERSATION, said.conversation)):
+        return None
+    if not ids.partition_of(said.turn) == ids.partition_of(said.conversation) == record.partition:
+        return None
+    return TurnSubmit(
+        turn=said.turn, conversation=said.conversation, tenant=said.tenant, user=said.user, input=(),
+        at_ms=record.timestamp_ms,
+    )  # fmt: skip

@@ -77,6 +77,11 @@ class TurnOwner:
         """Turns in progress."""
         return sum(len(partition.lives) for partition in self.partitions.values())
 
+    @property
+    def forwarded(self) -> int:
+        """Commands that lay on a wrong partition and were sent to theirs."""
+        return self._intake.forwarded
+
     async def start(self) -> None:
         self._group = await self.bus.group((TURNS.name, EVENTS.name), GROUP, self._assigned, self._revoked)
         loop = asyncio.get_running_loop()
