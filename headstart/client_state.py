@@ -11,9 +11,7 @@ A socket has one feed per conversation, and an attach moves it. So an attach alw
 reader of the conversation needs, and readers that wait for it take nothing until `session.attached` answers it:
 what comes before the answer still belongs to the feed's old place, and taking it would leave a hole.
 
-Requests are repeatable: `response.create` and `response.steer` carry an `event_id`, so sending them again after a
-broken connection names the same turn.
-
+Requests are repeatable: they carry an `event_id`, so one sent again after a broken connection names the same turn.
 Pure: no sockets, no clock. Every method returns the actions its input led to, in order.
 """
 

@@ -147,7 +147,8 @@ def test_every_pure_module_is_reached_by_a_test() -> None:
         if module not in reached:
             reached.add(module)
             waiting += [target for name in imports(_file(module)) if (target := _known(name))]
-    missing = [str(file.relative_to(ROOT)) for file in pure_modules() if _name(file) not in reached]
+    named = [file for file in pure_modules() if file.name != "__init__.py"]
+    missing = [str(file.relative_to(ROOT)) for file in named if _name(file) not in reached]
     assert missing == []
 
 
