@@ -21,10 +21,10 @@ from headstart.client_readers import Frame
 from headstart.client_streams import Turn
 from headstart.stack import running
 from headstart.timeline import render
+from headstart.turn_facts import facts_of, of_type, until_remembered
 from memory.opening import Parts
 from streams import ids
-from streams.codec import decode, identity
-from streams.errors import OurError, PeerTimeout
+from streams.errors import OurError
 from streams.events.generating import ModelAsked
 from streams.events.recalling import Recalled
 from streams.process import configure_logging, new_event_loop
@@ -32,7 +32,6 @@ from streams.settings import Settings
 
 FIRST: Final = "Find data engineers in Berlin and tell me the weather there."
 SECOND: Final = "Which city did I ask about before?"
-REMEMBER_TIMEOUT_S: Final = 60.0
 SHOWN: Final = frozenset({"headstart.route.decided", "headstart.tool.fired", "headstart.tool.answered"})
 
 
@@ -60,7 +59,7 @@ async def _demo(settings: Settings, processes: bool, console: Console) -> None:
         console.print(f"Ready after {stack.started_s:.1f} s\n")
         async with Client(stack.url, key=stack.key) as client:
             first, first_s = await _ask(client, FIRST, console)
-            await _remembered(stack.parts, first)
+            await until_remembered(stack.parts.store, first)
             second, second_s = await _ask(client, SECOND, console)
             await _show_memory(stack.parts, second, console)
         console.print(f"\nStart {stack.started_s:.1f} s, first turn {first_s:.1f} s, second turn {second_s:.1f} s")
@@ -95,33 +94,12 @@ def _brief(frame: Frame) -> str:
     return " ".join(f"{key}={value}" for key, value in known.items())
 
 
-async def _remembered(parts: Parts, turn: str) -> None:
-    """Waits until the memory worker has stored the turn."""
-    deadline = time.monotonic() + REMEMBER_TIMEOUT_S
-    while await parts.store.turn(turn) is None:
-        if time.monotonic() > deadline:
-            raise PeerTimeout("the first turn was not remembered", hint="see the memory worker's log")
-        await asyncio.sleep(0.05)
-
-
 async def _show_memory(parts: Parts, turn: str, console: Console) -> None:
     """What the second turn's prompt held of the first, read back from the log."""
-    row = None
-    while row is None:
-        row = await parts.store.turn(turn)
-        await asyncio.sleep(0.05)
-    reader = await parts.bus.reader("events", {ids.partition_of(turn): row.offset})
-    recalled: Recalled | None = None
-    asked: ModelAsked | None = None
-    try:
-        while recalled is None or asked is None:
-            for record in await reader.batch():
-                if identity(record).subject == turn:
-                    event = decode(record)
-                    recalled = event if isinstance(event, Recalled) else recalled
-                    asked = event if isinstance(event, ModelAsked) and event.step == "answer" else asked
-    finally:
-        await reader.close()
+    row = await until_remembered(parts.store, turn)
+    facts = await facts_of(parts.bus, turn, row.offset)
+    recalled = of_type(facts, Recalled)[-1]
+    asked = [fact for fact in of_type(facts, ModelAsked) if fact.step == "answer"][-1]
     prompt = "\n".join(f"@{message.role}\n{message.content}" for message in asked.messages)
     remembered = [item.text for item in recalled.items if item.text in prompt]
     console.print("[bold]The second turn's rendered prompt[/bold], as the log has it:")

@@ -62,7 +62,7 @@ def configure_logging(level: str) -> None:
     logging.basicConfig(
         level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
     )  # fmt: skip
-    for noisy in ("aiokafka", "httpcore", "httpx", "asyncio"):
+    for noisy in ("aiokafka", "httpcore", "httpx", "httpx2", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 

@@ -13,13 +13,11 @@ from pathlib import Path
 import pytest
 
 from memory.embed import HashEmbedder
-from memory.embedded import EmbeddedPostgres
 from memory.opening import MINILM_DIMENSIONS
 from streams.child import Child, start_child
 from streams.embedded import EmbeddedBroker, free_port
 from tests.support.compose import services
-from tests.support.openai_server import OpenAIServer, serve
-from workers.generation.scripted_engine import ScriptedEngine
+from tests.support.stacks import foundations
 
 SERVICES = ("gateway", "turns", "generation", "memory", "skills")
 HEALTHY_WITHIN_S = 120
@@ -29,25 +27,8 @@ SAME_PYTHON = {"python": sys.executable, "python3": sys.executable}
 @contextlib.asynccontextmanager
 async def elsewhere(folder: Path) -> AsyncIterator[dict[str, str]]:
     """The parts that compose runs in containers of their own; gives what to tell the services instead."""
-    embedder = HashEmbedder(MINILM_DIMENSIONS)
-    async with (
-        EmbeddedBroker(folder) as broker,
-        EmbeddedPostgres(folder / "postgres") as postgres,
-        serve(OpenAIServer(ScriptedEngine([]), embedder)) as model_url,
-    ):
-        yield {
-            "HEADSTART_KAFKA": broker.bootstrap,
-            "HEADSTART_FETCH_MAX_WAIT_MS": str(broker.fetch_max_wait_ms),
-            "HEADSTART_IDEMPOTENT": "false",
-            "HEADSTART_PARTITIONS": "4",
-            "HEADSTART_POSTGRES": postgres.dsn,
-            "HEADSTART_MODEL_URL": model_url,
-            "HEADSTART_EMBEDDINGS_URL": model_url,
-            "HEADSTART_EMBEDDINGS_MODEL": embedder.name,
-            "HEADSTART_DEMO_URL": "",
-            "HEADSTART_DATA": str(folder / "data"),
-            "HEADSTART_CACHE": str(folder / "cache"),
-        }
+    async with foundations(folder, EmbeddedBroker(folder), HashEmbedder(MINILM_DIMENSIONS)) as told:
+        yield {**told, "HEADSTART_MODEL_URL": told["HEADSTART_EMBEDDINGS_URL"], "HEADSTART_DEMO_URL": ""}
 
 
 class Service:
