@@ -154,7 +154,7 @@ class Connection:
     # response.create
 
     async def _create(self, body: Mapping[str, Any]) -> None:
-        request = parse_create(body)
+        request = self._steering.prepended(parse_create(body))
         if request.background:
             raise InvalidInput("'background' is not for sockets: closing one cancels nothing", param="background")
         if self._services.draining:

@@ -16,12 +16,13 @@ import orjson
 from gateway.attaching import Attachments
 from gateway.frame import Frame, control
 from gateway.outlet import Outlet
-from gateway.requests import event_id_of, parse_input
+from gateway.requests import CreateRequest, event_id_of, parse_input
 from gateway.services import Services
 from gateway.subscription import Subscription
 from memory.rows import Principal
 from streams import ids
 from streams.errors import HeadstartError, InvalidInput
+from streams.events.base import InputItem
 
 PENDING_STEERS: Final = 8  # of one response
 
@@ -30,6 +31,7 @@ class _Waiting(msgspec.Struct, frozen=True):
     """A steer that was accepted: the input as it was sent, its name, and who waits for the successor's frames."""
 
     given: Any
+    items: tuple[InputItem, ...]
     event_id: Any
     showing: list[Subscription]
 
@@ -38,6 +40,7 @@ class Steering:
     """The steers of one socket."""
 
     def __init__(self, services: Services, principal: Principal, outlet: Outlet) -> None:
+        self._held: dict[str, list[InputItem]] = {}  # response that waits for its client -> input of its steers
         self._services = services
         self._principal = principal
         self._outlet = outlet
@@ -76,7 +79,7 @@ class Steering:
             return
         successor = self._services.intake.successor(turn, event_id)
         showing = [other for other in subscriptions if turn in other.turns]
-        waiting[successor] = _Waiting(given, name, showing)
+        waiting[successor] = _Waiting(given, items, name, showing)
         for other in showing:
             other.turns.setdefault(successor, lane)
         try:
@@ -103,22 +106,27 @@ class Steering:
             return
         response = orjson.loads(frame.body)["response"]
         previous = ids.response_of(turn)
-        required = _required(response)
+        required = _required(response) if response["status"] == "completed" else []
         for successor, steer in waiting.items():
-            if response["status"] in ("cancelled", "failed"):
-                for other in steer.showing:
-                    other.turns.pop(successor, None)
-                message = f"the response was {response['status']}"
-                self._failed(
-                    "successor_creation_failed", message, previous, steer.given, None, steer.event_id, frame.sequence
-                )
-            elif required:
-                fields = {
-                    "sequence_number": frame.sequence, "reason": "waiting_for_required_input",
-                    "required_input": required, "event_id": steer.event_id,
-                    "steer": {"id": _steer_id(successor), "previous_response_id": previous},
-                }  # fmt: skip
-                self._outlet.answer(control("response.steer.pending", fields))
+            for other in steer.showing:
+                other.turns.pop(successor, None)
+            if not required:
+                code = "response_already_completed" if response["status"] == "completed" else "response_not_active"
+                message = f"the response ended ({response['status']}) before the input reached it"
+                self._failed(code, message, previous, steer.given, None, steer.event_id, frame.sequence)
+                continue
+            self._held.setdefault(previous, []).extend(steer.items)
+            fields = {
+                "sequence_number": frame.sequence, "reason": "waiting_for_required_input",
+                "required_input": required, "event_id": steer.event_id,
+                "steer": {"id": _steer_id(successor), "previous_response_id": previous},
+            }  # fmt: skip
+            self._outlet.answer(control("response.steer.pending", fields))
+
+    def prepended(self, request: CreateRequest) -> CreateRequest:
+        """The request with the input that waited for it put before its own."""
+        held = self._held.pop(request.previous_response, None)
+        return msgspec.structs.replace(request, input=(*held, *request.input)) if held else request
 
     def _sequence(self, conversation: str, turn: str, attachments: Attachments) -> int:
         for other in attachments.subscriptions(conversation):

@@ -98,7 +98,12 @@ def watch_turn(
             subscription.begin_again(span.origin, (span.begin, -1))
 
     def give_up() -> None:
-        if waits():
+        if not waits():
+            return
+        if started.prepared.channel.fold.open_turns():
+            # It stands behind another turn of its conversation, which is carried out: ask again later.
+            loop.call_later(services.limits.accept_ms / 1000, give_up)
+        else:
             on_error(
                 PeerUnavailable(
                     "no worker has taken the turn yet", code="no_worker",

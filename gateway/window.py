@@ -43,9 +43,11 @@ class SendWindow:
         return len(self._waiting)
 
     def room(self, size_bytes: int = 0) -> bool:
-        """Whether a frame of this size fits. An empty window takes any one frame, so that none is too large."""
+        """Whether a frame of this size fits. One that is larger than half of the window goes when the other half is
+        free, so that no frame is too large for a client that acknowledges at least every half window."""
         held = self.waiting_bytes + (self.unacknowledged_bytes if self.acknowledges else 0)
-        return held == 0 or held + size_bytes + ENTRY_BYTES <= self.limit_bytes
+        half = self.limit_bytes // 2
+        return held + size_bytes + ENTRY_BYTES <= self.limit_bytes or (size_bytes > half and held <= half)
 
     def push(self, body: bytes, conversation: str = "", position: tuple[int, int] = (-1, -1)) -> None:
         """Queues a frame. The caller asked `room` first; control frames, which have no position, need not."""

@@ -329,6 +329,8 @@ async def test_steering_a_running_response() -> None:
 
 async def test_a_steer_that_meets_a_client_call_waits_for_its_output() -> None:
     def script(submit: TurnSubmit) -> list[Line]:
+        if submit.previous_turn:
+            return [*answer([item.text or item.output for item in submit.input]), completed()]
         return [*answer(["Let me see. "], hold_after=1)[:-1], *client_call(), completed(awaiting="tool_output")]
 
     async with Rig(script) as rig:
@@ -339,14 +341,31 @@ async def test_a_steer_that_meets_a_client_call_waits_for_its_output() -> None:
             await socket.create("open", tools=[tool])
             frames = await socket.until("response.output_text.delta")
             response = frames[0]["response_id"]
-            await socket.send({"type": "response.steer", "previous_response_id": response, "input": "quickly"})
+            await socket.send({"type": "response.steer", "previous_response_id": response, "input": "Quickly. "})
             await socket.until("response.steer.accepted")
             rig.turns.release("answer")
-            frames = await socket.until("response.steer.pending")
-    assert frames[-1]["reason"] == "waiting_for_required_input"
-    (stub,) = frames[-1]["required_input"]
-    assert (stub["type"], stub["name"]) == ("function_call_output", "open_door")
-    assert frames[-1]["steer"]["previous_response_id"] == response
+            pending = (await socket.until("response.steer.pending"))[-1]
+            assert pending["reason"] == "waiting_for_required_input"
+            (stub,) = pending["required_input"]
+            assert (stub["type"], stub["name"]) == ("function_call_output", "open_door")
+            assert pending["steer"]["previous_response_id"] == response
+            output = {"type": "function_call_output", "call_id": stub["call_id"], "output": "Opened."}
+            await socket.send({"type": "response.create", "previous_response_id": response, "input": [output]})
+            assert text_of(await socket.until_end()) == "Quickly. Opened."
+
+
+async def test_a_steer_that_comes_too_late_gives_its_input_back() -> None:
+    async with Rig(held) as rig:
+        gateway = await rig.gateway()
+        rig.turns.ignore_steers = True
+        async with rig.socket(gateway) as socket:
+            _, response = await begun(socket)
+            await socket.send({"type": "response.steer", "previous_response_id": response, "input": "more"})
+            await socket.until("response.steer.accepted")
+            rig.turns.release("answer")
+            failed = (await socket.until("response.steer.failed"))[-1]
+    assert failed["error"]["code"] == "response_already_completed"
+    assert failed["steer"]["input"] == "more"
 
 
 async def test_a_keyed_request_sent_again_shows_the_turn_from_its_beginning() -> None:
