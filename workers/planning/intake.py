@@ -174,7 +174,7 @@ class Intake:
         submit = TurnSubmit(
             turn=event.successor, conversation=steered.conversation, tenant=steered.tenant, user=steered.user,
             input=event.input, at_ms=event.at_ms, previous_turn=steered.turn, options=steered.options,
-            origin=steered.origin,
+            origin="steer",
         )  # fmt: skip
         partition.inbox.setdefault(steered.conversation, deque()).appendleft((submit, -1))
 
