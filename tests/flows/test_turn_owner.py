@@ -364,8 +364,29 @@ async def vanish(owner: TurnOwner) -> None:
         task.cancel()
     for partition in owner.partitions.values():
         for live in partition.lives.values():
-            live.abandon()
+            live.abandon(calls=True)
     group = owner._group
     owner._group = None
     assert group is not None
     await group.close()
+
+
+async def test_a_call_outlives_the_partition_and_its_result_counts() -> None:
+    """The partition moves while a long call runs: the worker that fired it keeps it, the new owner uses its result."""
+    async with world() as scene:
+        await scene.owner()
+        scene.skills.hold("get_weather")
+        turn = await scene.submit(scene.conversation(), "Weather in Rome?", agent="recruiter")
+        await scene.write(await scene.request("plan"), '[{"name": "get_weather", "arguments": {"city": "Rome"}}]')
+        await scene.facts(turn, frozenset({CallFired.TYPE}))
+        second = await scene.owner()  # partition 1 of 2 goes to the second member
+        assert 1 in second.partitions
+        await scene.facts(turn, frozenset({TurnAdopted.TYPE}))
+        scene.skills.release("get_weather")
+        answer = await scene.request("answer")
+        assert "Rome" in answer.messages[-1].content
+        await scene.write(answer, "Sunny.")
+        facts = await scene.facts(turn)
+        assert [fact.claim for fact in facts if isinstance(fact, CallFired)] == [1]
+        assert len(scene.skills.arrivals) == 1
+        assert isinstance(facts[-1], TurnCompleted)

@@ -137,6 +137,12 @@ class Called(msgspec.Struct, frozen=True):
     claim: int
 
 
+class CallHeard(msgspec.Struct, frozen=True):
+    """Another worker that has this call in flight is alive."""
+
+    call: int
+
+
 class Cancelled(msgspec.Struct, frozen=True):
     """The turn is to stop. successor: the turn that goes on with more input, when it was steered."""
 
@@ -148,4 +154,4 @@ class Tick(msgspec.Struct, frozen=True):
     """The time a `WakeAt` asked for has come."""
 
 
-Input = Routed | Recollected | Discovered | Generated | Called | Cancelled | Tick
+Input = Routed | Recollected | Discovered | Generated | Called | CallHeard | Cancelled | Tick

@@ -305,7 +305,7 @@ class FiringCore:
         if isinstance(event, CallAnswered):
             call.state, call.result = "answered", event.result
         else:
-            call.state = "failed"
+            call.state, call.in_doubt = "failed", event.in_doubt
         decisions = self._settle_adopted(call, now_ms)
         for other in self.calls:
             decisions += self._consider(other, now_ms)
@@ -335,18 +335,41 @@ class FiringCore:
             call = self.calls[event.call]
             call.claim, call.sent = event.claim, event.arguments
             call.fired_token, call.fired_at_ms = event.token, now_ms
+            call.heard_at_ms = now_ms
             if call.state == "writing":
                 call.state = "fired"
 
-    def refire(self, now_ms: float) -> list[Decision]:
-        """The worker that had these calls in flight is gone: each goes again under the next claim. The ledger decides
-        which of them may really be sent (effects.py)."""
+    def heard(self, call: int, now_ms: float) -> None:
+        """The worker that has this call in flight is alive."""
+        if call < len(self.calls) and self.calls[call].heard_at_ms >= 0:
+            self.calls[call].heard_at_ms = now_ms
+
+    def adopt_all(self, now_ms: float) -> list[Decision]:
+        """After a takeover: calls the log knows to be in flight are left to their worker while it is heard; calls
+        that were decided but never written down are fired."""
         decisions: list[Decision] = []
         for call in self.calls:
-            if call.state == "fired" and call.adopts < 0 and call.manifest is not None and call.sent is not None:
-                call.claim += 1
+            if call.heard_at_ms >= 0:
+                call.heard_at_ms = now_ms
+            elif call.state == "fired" and call.adopts < 0 and call.manifest is not None and call.sent is not None:
                 decisions.append(self._fire(call, call.manifest, call.sent))
         return decisions
+
+    def refire_silent(self, lease_ms: float, now_ms: float) -> list[Decision]:
+        """Calls whose worker was not heard for `lease_ms` go again, under the next claim. The ledger decides which of
+        them may really be sent (calling.py)."""
+        decisions: list[Decision] = []
+        for call in self.calls:
+            if call.state == "fired" and 0 <= call.heard_at_ms <= now_ms - lease_ms and call.manifest is not None:
+                call.claim, call.heard_at_ms = call.claim + 1, -1.0
+                decisions.append(self._fire(call, call.manifest, call.sent or {}))
+        return decisions
+
+    @property
+    def oldest_heard_at_ms(self) -> float:
+        """When the longest silent of the others' calls was last heard; -1 when there are none."""
+        heard = [call.heard_at_ms for call in self.calls if call.state == "fired" and call.heard_at_ms >= 0]
+        return min(heard, default=-1.0)
 
     @property
     def pending(self) -> bool:

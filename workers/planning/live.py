@@ -99,7 +99,7 @@ class LiveTurn:
             elif isinstance(command, Discover):
                 _ = self._start(self._effects.discover(self.accepted, command, self.deliver))
             elif isinstance(command, Compensate):
-                _ = self._start(self._effects.compensate(self.accepted, command))
+                _ = self._start(self._effects.calls.compensate(self.accepted, command))
             elif isinstance(command, Ended):
                 self._end()
 
@@ -110,20 +110,28 @@ class LiveTurn:
     def publish_acknowledged(self, event: Event) -> asyncio.Future[int]:
         return self._outbox.put_acknowledged(lambda: self.writer.post(event))
 
-    def abandon(self) -> None:
-        """Another worker owns the partition now: stop everything, write nothing more."""
+    def abandon(self, *, calls: bool = False) -> None:
+        """Another worker owns the turn now: stop, and write nothing more of it. Calls in flight go on, since their
+        results count whoever asked for them; with `calls` they are cancelled too."""
         self.ended = True
         self._end_timer()
-        for task in [*self._tasks, *self._calls.values()]:
+        keep = set() if calls else set(self._calls.values())
+        for task in self._tasks - keep:
             task.cancel()
+
+    @property
+    def calls_in_flight(self) -> set[asyncio.Task[None]]:
+        return {task for task in self._calls.values() if not task.done()}
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _fire(self, command: Fire) -> None:
-        stage = f"call.{command.call}"
-        conversation, turn = self.accepted.conversation, self.accepted.turn
-        writer = StageWriter(self._bus, conversation, turn, stage, command.claim, self._writer_name)
-        task = self._start(self._effects.fire(self.accepted, command, writer, self.deliver))
+        conversation, turn, stage = self.accepted.conversation, self.accepted.turn, f"call.{command.call}"
+
+        def writer(number: int) -> StageWriter:
+            return StageWriter(self._bus, conversation, turn, stage, number, self._writer_name)
+
+        task = self._start(self._effects.calls.fire(self.accepted, command, writer, self.deliver))
         self._calls[command.call] = task
 
     def _generate(self, request: GenerationRequested) -> None:

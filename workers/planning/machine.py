@@ -48,6 +48,7 @@ from workers.planning import savings
 from workers.planning.commands import (
     AbortGeneration,
     Called,
+    CallHeard,
     Cancelled,
     Command,
     Discover,
@@ -101,7 +102,6 @@ class TurnMachine:
         self._route: Routed | None = None
         self.decided = False
         self._plan_first_at_ms = self._plan_end_at_ms = -1.0
-        self._began_at_ms = float(accepted.at_ms)
 
     @property
     def turn(self) -> str:
@@ -116,8 +116,7 @@ class TurnMachine:
 
     def begin(self, opened: ConversationOpened | None, now_ms: float) -> list[Command]:
         """The first commands of a turn that was just accepted (its `turn.accepted` is the caller's to write)."""
-        commands: list[Command] = [Publish(opened)] if opened else []
-        return [*commands, *self.look(), WakeAt(self.accepted.deadline_at_ms)]
+        return [*([Publish(opened)] if opened else []), *self.look(), WakeAt(self.accepted.deadline_at_ms)]
 
     def receive(self, item: Input, now_ms: float) -> list[Command]:
         """Feeds one input. After the turn has ended only outcomes of calls are taken, and nothing is commanded."""
@@ -135,6 +134,10 @@ class TurnMachine:
             return self._discovered(item, now_ms)
         if isinstance(item, Cancelled):
             return self._cancelled(item, now_ms)
+        if isinstance(item, CallHeard):
+            if self.firing is not None:
+                self.firing.heard(item.call, now_ms)
+            return []
         return self._tick(now_ms)
 
     # -- route and recall ------------------------------------------------------------------------------------------
@@ -292,7 +295,7 @@ class TurnMachine:
             if stage.step == "plan" and self.firing is not None and (stage.text or self.firing.calls):
                 self.firing.restart()
                 stage.text = ""
-            return [self.wake(now_ms)]
+            return [self.wake()]
         if isinstance(event, GenerationFinished):
             return self._finished(stage, event, now_ms)
         return []  # a heartbeat: hearing it was the point
@@ -311,7 +314,7 @@ class TurnMachine:
 
     def _finished(self, stage: Stage, event: GenerationFinished, now_ms: float) -> list[Command]:
         if event.reason == "error" and event.retriable and stage.epoch < RETRY_EPOCHS:
-            return self.reissue(stage, now_ms, event.error_code or "error")
+            return self.reissue(stage, now_ms)
         self.stage = None
         self.uses.append(use_of(stage, event.usage, self.setup.models[stage.request.model]))
         if event.reason == "error":
@@ -325,30 +328,35 @@ class TurnMachine:
             return self._planned(event, now_ms)
         return self._answered(event, now_ms)
 
-    def reissue(self, stage: Stage, now_ms: float, reason: str) -> list[Command]:
+    def reissue(self, stage: Stage, now_ms: float) -> list[Command]:
         """The same model call with the next epoch; an answer goes on where the log stands, a plan starts anew."""
         stage.epoch += 1
         stage.heard_at_ms = -1.0
         stage.request = msgspec.structs.replace(stage.request, epoch=stage.epoch, at_ms=int(now_ms), resume=True)
-        heartbeat = TurnHeartbeat(at_ms=int(now_ms))
-        return [Publish(heartbeat), Generate(stage.request), self.wake(now_ms)]
+        return [Publish(TurnHeartbeat(at_ms=int(now_ms))), Generate(stage.request), self.wake()]
 
     # -- time, cancel, end -----------------------------------------------------------------------------------------
 
-    def wake(self, now_ms: float) -> WakeAt:
-        return WakeAt(min(now_ms + LEASE_MS, self.accepted.deadline_at_ms))
+    def wake(self) -> WakeAt:
+        """When to look again: at the deadline, or when a lease that something is watched by may be over."""
+        heard = [self.stage.heard_at_ms] if self.stage is not None else []
+        if self.firing is not None:
+            heard.append(self.firing.oldest_heard_at_ms)
+        leases = [at_ms + LEASE_MS for at_ms in heard if at_ms >= 0]
+        return WakeAt(min([*leases, self.accepted.deadline_at_ms]))
 
     def _tick(self, now_ms: float) -> list[Command]:
         if now_ms >= self.accepted.deadline_at_ms:
             return self._deadline(now_ms)
+        commands: list[Command] = []
+        if self.firing is not None:
+            commands += self.firing.refire_silent(LEASE_MS, now_ms)
         stage = self.stage
         if stage is not None and stage.heard_at_ms >= 0 and now_ms - stage.heard_at_ms >= LEASE_MS:
             if stage.epoch >= RETRY_EPOCHS:
-                return self._fail("model_lost", f"no worker finished the {stage.step}", "ours", now_ms)
-            return self.reissue(stage, now_ms, "lease")
-        if stage is not None and stage.heard_at_ms >= 0:
-            return [WakeAt(min(stage.heard_at_ms + LEASE_MS, self.accepted.deadline_at_ms))]
-        return [WakeAt(self.accepted.deadline_at_ms)]
+                return [*commands, *self._fail("model_lost", f"no worker finished the {stage.step}", "ours", now_ms)]
+            return [*commands, *self.reissue(stage, now_ms)]
+        return [*commands, self.wake()]
 
     def _deadline(self, now_ms: float) -> list[Command]:
         if self.stage is not None and self.stage.step == "answer" and self.stage.shown:
@@ -386,12 +394,7 @@ class TurnMachine:
         return [Publish(end), Ended()]
 
     def _summary(self, now_ms: float) -> dict[str, Any]:
-        summary: dict[str, Any] = {"at_ms": int(now_ms), "models": tuple(self.uses)}
-        if self.firing is not None and self._plan_first_at_ms >= 0:
-            plan_end = self._plan_end_at_ms if self._plan_end_at_ms >= 0 else now_ms
-            saved = savings.compute(self.firing.calls, self._plan_first_at_ms, plan_end)
-            summary |= {
-                "savings": saved.calls, "saved_ms": saved.saved_ms, "oracle_ms": saved.oracle_ms,
-                "plan_tokens": self.firing.token + 1, "plan_ms": round(plan_end - self._plan_first_at_ms, 3),
-            }  # fmt: skip
-        return summary
+        calls = self.firing.calls if self.firing is not None else []
+        tokens = self.firing.token + 1 if self.firing is not None else 0
+        spent = savings.summary(calls, tokens, self._plan_first_at_ms, self._plan_end_at_ms, now_ms)
+        return {"at_ms": int(now_ms), "models": tuple(self.uses), **spent}

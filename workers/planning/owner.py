@@ -27,10 +27,11 @@ from streams.bus import Bus, GroupReader, Place, Start
 from streams.codec import Record
 from streams.dead_letters import dead_letter
 from streams.errors import HeadstartError, PeerError
+from streams.events.calling import CallAnswered, CallFailed
 from streams.events.recalling import HistoryMessage
 from streams.events.turn import TurnAccepted, TurnAdopted
 from streams.topology import EVENTS, TURNS
-from workers.planning.commands import Generated
+from workers.planning.commands import Called, CallHeard, Generated
 from workers.planning.effects import Effects
 from workers.planning.holding import HeldPartition
 from workers.planning.intake import Intake
@@ -47,6 +48,7 @@ GROUP = "turns"
 DEADLINE_MS = 120_000  # of a turn whose submitter named none
 COMMIT_EVERY_S = 0.5
 PEER_PAUSE_S = 0.5
+CALLS_DRAIN_S = 5.0
 Take = Callable[[HeldPartition, Record], Awaitable[None]]
 QUEUED_PER_CONVERSATION = 16
 
@@ -67,6 +69,7 @@ class TurnOwner:
         self._place = place
         self._effects = make_effects(self)
         self._group: GroupReader | None = None
+        self._leaving: list[LiveTurn] = []  # given away, with calls that still run here
         self._tasks: list[asyncio.Task[None]] = []
         self._intake = Intake(
             bus, store, setup, self.outbox, self._live, writer=writer, clock_ms=clock_ms, draw=draw
@@ -97,11 +100,24 @@ class TurnOwner:
         for partition in self.partitions.values():
             for live in partition.lives.values():
                 live.abandon()
+        await self._let_calls_end()
         await self.outbox.drained()
         await self._commit(group)
         self._tasks[0].cancel()
         await group.close()
         await asyncio.wait(self._tasks)
+
+    async def _let_calls_end(self) -> None:
+        """Calls in flight may end for a moment, since their results count; those that do not are the successor's."""
+        flying = {task for live in self._every_live() for task in live.calls_in_flight}
+        if flying:
+            await asyncio.wait(flying, timeout=CALLS_DRAIN_S)
+        for live in self._every_live():
+            live.abandon(calls=True)
+
+    def _every_live(self) -> list[LiveTurn]:
+        held = [live for partition in self.partitions.values() for live in partition.lives.values()]
+        return [*held, *self._leaving]
 
     async def failed(self) -> None:
         """Returns when the loops have ended; raises what ended them."""
@@ -197,6 +213,8 @@ class TurnOwner:
         for number in set(self.partitions) - held:
             for live in self.partitions.pop(number).lives.values():
                 live.abandon()
+                self._leaving.append(live)
+        self._leaving = [live for live in self._leaving if live.calls_in_flight]
         for number in held:
             known = self.partitions.get(number)
             if known is None:
@@ -233,6 +251,11 @@ class TurnOwner:
         stage = seen.identity.stage
         if stage in ("route", "plan", "answer"):
             live.deliver(Generated(stage, seen.identity.epoch, seen.event))
+        elif stage.startswith("call.") and seen.source != self.writer:
+            if isinstance(seen.event, CallAnswered | CallFailed):
+                live.deliver(Called(seen.event, seen.identity.epoch))
+            else:
+                live.deliver(CallHeard(int(stage.removeprefix("call."))))
         elif seen.source != self.writer and stage == "turn":
             live.abandon()  # a successor adopted the turn: the log says so
 

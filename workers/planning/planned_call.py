@@ -16,6 +16,8 @@ class PlannedCall(msgspec.Struct, kw_only=True):
 
     asked: the arguments it was fired on, as written; sent: the same with references resolved, None before that.
     adopts: the earlier call whose outcome it shares, -1 for none. after: the calls it refers to.
+    in_doubt: its effect may or may not have happened.
+    heard_at_ms: when the other worker that has it in flight was last heard; -1 when it is this worker's own.
     """
 
     index: int
@@ -37,8 +39,10 @@ class PlannedCall(msgspec.Struct, kw_only=True):
     needed_at_ms: float = -1.0
     fired_at_ms: float = -1.0
     closed_at_ms: float = -1.0
+    heard_at_ms: float = -1.0
     ended_at_ms: float = -1.0
     after: tuple[int, ...] = ()
+    in_doubt: bool = False
 
     @property
     def standing(self) -> bool:

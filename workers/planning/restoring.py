@@ -15,6 +15,7 @@ from streams.events.generating import ModelAsked
 from streams.events.recalling import Recalled, SkillsDiscovered
 from streams.events.registering import SkillManifest
 from streams.events.routing import RouteDecided
+from streams.events.turn import TurnHeartbeat
 from workers.planning.commands import Called, Command, Generated, WakeAt
 from workers.planning.machine import Phase, TurnMachine
 from workers.planning.model_calls import Stage, request_for
@@ -44,13 +45,15 @@ def restore(machine: TurnMachine, facts: Iterable[Timed], manifests: Mapping[str
             machine.receive(Generated(identity.stage, identity.epoch, event), at_ms)
         elif isinstance(event, CallFired) and machine.firing is not None:
             machine.firing.note_fired(event, at_ms)
+        elif isinstance(event, TurnHeartbeat) and identity.stage.startswith("call.") and machine.firing is not None:
+            machine.firing.heard(int(identity.stage.removeprefix("call.")), at_ms)
         elif isinstance(event, CallAnswered | CallFailed):
             machine.receive(Called(event, identity.epoch), at_ms)
 
 
 def resume(machine: TurnMachine, now_ms: float) -> list[Command]:
     """What is left to be done: a model call in progress is watched by its lease, one that no worker began is asked
-    for again, and calls that have no outcome go out under the next claim."""
+    for again, and calls in flight are left to the worker that fired them while it is heard."""
     wake: list[Command] = [WakeAt(machine.accepted.deadline_at_ms)]
     if machine.phase == "ended":
         return []
@@ -62,11 +65,10 @@ def resume(machine: TurnMachine, now_ms: float) -> list[Command]:
         return [*machine.plan(now_ms), *wake]
     commands: list[Command] = []
     if machine.firing is not None:
-        commands += machine.carry(machine.firing.refire(now_ms), now_ms)
+        commands += machine.carry(machine.firing.adopt_all(now_ms), now_ms)
     if machine.stage is not None:
         if machine.stage.heard_at_ms < 0:
-            commands += machine.reissue(machine.stage, now_ms, "takeover")
+            commands += machine.reissue(machine.stage, now_ms)
         else:
             machine.stage.heard_at_ms = now_ms
-            commands.append(machine.wake(now_ms))
-    return commands or wake
+    return [*commands, machine.wake()]

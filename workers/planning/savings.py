@@ -15,6 +15,7 @@ Both are 0 for a plan without calls, and never negative. A call that did not end
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -48,6 +49,21 @@ def compute(calls: Sequence[PlannedCall], first_token_at_ms: float, plan_end_at_
     oracle = max([plan_end, *ideal.values()])
     listed = tuple(_saving(call, first_token_at_ms, plan_end) for call in calls)
     return Savings(listed, round(max(0.0, finish_then_run - happened), 3), round(max(0.0, finish_then_run - oracle), 3))
+
+
+def summary(
+    calls: Sequence[PlannedCall], plan_tokens: int, first_token_at_ms: float, plan_end_at_ms: float, now_ms: float
+) -> dict[str, Any]:
+    """The fields of a terminal fact that are about the plan and its calls; {} when there was no plan."""
+    if first_token_at_ms < 0:
+        return {}
+    plan_end = plan_end_at_ms if plan_end_at_ms >= 0 else now_ms
+    saved = compute(calls, first_token_at_ms, plan_end)
+    return {
+        "savings": saved.calls, "saved_ms": saved.saved_ms, "oracle_ms": saved.oracle_ms, "plan_tokens": plan_tokens,
+        "plan_ms": round(plan_end - first_token_at_ms, 3),
+        "in_doubt": tuple(call.index for call in calls if call.in_doubt),
+    }  # fmt: skip
 
 
 def _saving(call: PlannedCall, first_token_at_ms: float, plan_end: float) -> CallSaving:

@@ -1,0 +1,210 @@
+"""Calls carried out: claimed, fired, kept alive, answered, compensated.
+
+A call's facts stand in a stage of their own, `call.<n>`, whose epoch is the number of its claim. While a request is in
+flight its worker says so every second (`turn.heartbeat` in that stage): a successor that takes the turn over leaves
+the call to the worker that fired it for as long as it is heard, and its result counts whoever asked for it.
+
+The ledger (Postgres) is for every call that is not `pure`: claim, acknowledged `call.fired`, then the request. A claim
+that somebody else made and nobody settled is in doubt: an `irreversible` call in doubt is sent again only if its skill
+enforces the key; otherwise it fails as `call_in_doubt` and the turn says so. A `reversible` one, or one whose skill
+enforces the key, is sent again under the next number once the lease of the old claim is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from memory.store import Store
+from streams import ids
+from streams.errors import HeadstartError, OurError
+from streams.events.calling import CallAnswered, CallFailed, CallFired
+from streams.events.turn import TurnAccepted, TurnHeartbeat
+from streams.writer import StageWriter
+from workers.planning.commands import Called, Compensate, Fire, Input
+from workers.skills import failures
+from workers.skills.compensation import compensation_arguments
+from workers.skills.executor import CallContext, HttpExecutor
+from workers.skills.registry import SkillRegistry
+
+log = logging.getLogger("headstart.turns")
+Deliver = Callable[[Input], None]
+MakeWriter = Callable[[int], StageWriter]
+HEARTBEAT_S: Final = 1.0
+LEDGER_LEASE_MS: Final = 3_000  # three heartbeats: a claim not renewed for this long may be taken by a higher number
+CLAIM_RETRY_S: Final = 0.5
+
+
+class Caller:
+    """Sends the calls of every turn of one worker. clock_ms: wall clock in milliseconds."""
+
+    def __init__(
+        self, store: Store, registry: SkillRegistry, executor: HttpExecutor, writer: str, clock_ms: Callable[[], float]
+    ) -> None:
+        self._store, self._registry, self._executor = store, registry, executor
+        self._writer, self.clock_ms = writer, clock_ms
+
+    async def fire(self, accepted: TurnAccepted, item: Fire, make_writer: MakeWriter, deliver: Deliver) -> None:
+        """Sends one call and writes its facts. A cancel aborts the request; nothing more is written then.
+
+        make_writer: the writer of the call's stage for a claim's number.
+        """
+        number = item.claim
+        started = time.perf_counter()
+        pure = item.manifest.effect == "pure"
+        course: _Course | None = None
+        try:
+            if not pure:
+                number = await self._claim(accepted, item)
+            course = _Course(self, accepted, item, number, make_writer(number))
+            if not pure:
+                await course.announce()
+            async with course.alive():
+                outcome = await self._executor.call(
+                    item.manifest, item.arguments, course.context, course.on_sent if pure else None
+                )  # fmt: skip
+        except HeadstartError as error:
+            if course is None:  # the ledger said no: the claim stays somebody else's
+                course = _Course(self, accepted, item, number + 1, make_writer(number + 1))
+            await course.written()
+            await self._failed(accepted, item, course, deliver, error, _since(started))
+            return
+        await course.written()
+        answered = CallAnswered(
+            call=item.call, result=outcome.result, status=outcome.status, took_ms=outcome.took_ms,
+            at_ms=int(self.clock_ms()), size_bytes=outcome.size_bytes, cut=outcome.cut, attempts=outcome.attempts,
+        )  # fmt: skip
+        deliver(Called(answered, item.claim))
+        if pure:
+            _ = await course.writer.post(answered)
+        else:
+            await course.writer.write(answered)
+            await self._store.settle(accepted.turn, item.call, number, "answered")
+
+    async def compensate(self, accepted: TurnAccepted, item: Compensate) -> None:
+        """Calls the compensation of a reversible call. A failure is logged with the call's number: it is the
+        operator's to settle."""
+        manifest = self._registry.by_name(item.manifest.compensate)
+        if manifest is None:
+            log.error("no skill %s to compensate with, turn %s", item.manifest.compensate, accepted.turn)
+            return
+        key = ids.digest_hex("compensate", accepted.turn, str(item.call))[:32]
+        deadline_at_ms = int(self.clock_ms()) + manifest.timeout_ms
+        context = _context(accepted, item.call, 1, key, deadline_at_ms)
+        try:
+            undo = compensation_arguments(manifest, item.arguments, item.result)
+            await self._executor.call(manifest, undo, context)
+        except HeadstartError as error:
+            log.error("call %d of turn %s was not undone: %s", item.call, accepted.turn, error.code)
+
+    async def _claim(self, accepted: TurnAccepted, item: Fire) -> int:
+        """Wins the claim and gives its number. Raises OurError (`call_in_doubt`)."""
+        number = item.claim
+        while True:
+            earlier = await self._store.claimed(accepted.turn, item.call)
+            if earlier is not None and earlier.outcome is None and earlier.writer != self._writer:
+                if item.manifest.effect == "irreversible" and not item.manifest.idempotent_key:
+                    raise OurError("an earlier attempt may have had its effect", code="call_in_doubt")
+                number = max(number, earlier.number + 1)
+            if await self.hold(accepted, item, number):
+                return number
+            await asyncio.sleep(CLAIM_RETRY_S)  # until the lease of the worker before is over
+
+    async def hold(self, accepted: TurnAccepted, item: Fire, number: int) -> bool:
+        """Takes or renews the claim."""
+        return await self._store.claim(
+            accepted.turn, item.call, ids.digest_hex(item.key), number, LEDGER_LEASE_MS, self._writer,
+            int(self.clock_ms()),
+        )  # fmt: skip
+
+    async def _failed(
+        self, accepted: TurnAccepted, item: Fire, course: _Course, deliver: Deliver, error: HeadstartError,
+        took_ms: float,
+    ) -> None:  # fmt: skip
+        in_doubt = error.code == "call_in_doubt" or (
+            item.manifest.effect == "irreversible"
+            and failures.in_doubt(item.manifest, error)
+            and not item.manifest.idempotent_key
+        )
+        failed = CallFailed(
+            call=item.call, code=error.code, message=error.message, at_ms=int(self.clock_ms()), took_ms=took_ms,
+            in_doubt=in_doubt,
+        )  # fmt: skip
+        deliver(Called(failed, item.claim))
+        await course.writer.write(failed)
+        if item.manifest.effect != "pure" and error.code != "call_in_doubt":
+            await self._store.settle(accepted.turn, item.call, course.number, "in_doubt" if in_doubt else "failed")
+
+
+class _Course:
+    """One firing. A pure call's `call.fired` is written when its request has left, so that nothing stands between a
+    closed argument and the wire; the others' is acknowledged before anything is sent."""
+
+    def __init__(self, caller: Caller, accepted: TurnAccepted, item: Fire, number: int, writer: StageWriter) -> None:
+        self.number, self.writer = number, writer
+        self.context = _context(accepted, item.call, number, item.key, accepted.deadline_at_ms)
+        self._caller, self._accepted, self._item = caller, accepted, item
+        self._posted: asyncio.Task[asyncio.Future[int]] | None = None
+        self._announced = False
+
+    def _fired(self) -> CallFired:
+        now_ms = self._caller.clock_ms()
+        item = self._item
+        return CallFired(
+            call=item.call, skill=item.manifest.id, arguments=item.arguments, effect=item.manifest.effect,
+            claim=self.number, token=item.token, at_ms=int(now_ms), written=item.written, key=item.key,
+            closed_to_wire_ms=round(max(0.0, now_ms - item.closed_at_ms), 3),
+        )  # fmt: skip
+
+    async def announce(self) -> None:
+        """Writes `call.fired` and waits until it is kept."""
+        self._announced = True
+        await self.writer.write(self._fired())
+
+    def on_sent(self) -> None:
+        """The request is on the wire."""
+        if not self._announced:
+            self._announced = True
+            self._posted = asyncio.get_running_loop().create_task(self.writer.post(self._fired()))
+
+    async def written(self) -> None:
+        """Waits until `call.fired` is queued; it comes first in its stage, also for a request that never left."""
+        self.on_sent()
+        if self._posted is not None:
+            _ = await self._posted
+
+    @asynccontextmanager
+    async def alive(self) -> AsyncIterator[None]:
+        """While the block runs, says every second that the call is in flight. What goes wrong with that is logged: the
+        block's outcome is what counts."""
+        task = asyncio.get_running_loop().create_task(self._beat())
+        try:
+            yield
+        finally:
+            task.cancel()
+            [ended] = await asyncio.gather(task, return_exceptions=True)
+            if isinstance(ended, Exception):
+                log.warning("a call's sign of life failed: %r", ended)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            if self._announced:
+                _ = await self.writer.post(TurnHeartbeat(at_ms=int(self._caller.clock_ms())))
+            if self._item.manifest.effect != "pure":
+                await self._caller.hold(self._accepted, self._item, self.number)
+
+
+def _context(accepted: TurnAccepted, call: int, claim: int, key: str, deadline_at_ms: int) -> CallContext:
+    return CallContext(
+        turn=accepted.turn, call=call, claim=claim, key=key, tenant=accepted.tenant, user=accepted.user,
+        locale=accepted.options.locale, deadline_at_ms=deadline_at_ms,
+    )  # fmt: skip
+
+
+def _since(started: float) -> float:
+    return round((time.perf_counter() - started) * 1000, 3)
