@@ -13,7 +13,7 @@ Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -22,9 +22,17 @@ from memory.rows import MemoryRow, MessageRow, TurnRecord
 from streams.events.conversation import FactPublished
 from streams.ids import digest_hex
 
-# all-MiniLM-L6-v2 reads 256 word pieces, about 1,000 characters of English; a little less, so that nothing is cut.
-PIECE_CHARACTERS: Final = 800
+# all-MiniLM-L6-v2 reads 256 word pieces, about 1,000 characters of English; with its context a piece stays below.
+PIECE_CHARACTERS: Final = 600
+# A memory is found by what was said just before it, too: an answer seldom repeats the words of its question. Two
+# utterances, each cut so that both and the memory fit into what the embedder reads.
+CONTEXT_UTTERANCES: Final = 2
+CONTEXT_CHARACTERS: Final = 160
 _BORDER: Final = re.compile(r"\n\s*\n|(?<=[.!?…])\s+|\n")
+
+
+Said = tuple[str, str]
+"""(speaker, text)"""
 
 
 class Draft(msgspec.Struct, frozen=True):
@@ -34,25 +42,34 @@ class Draft(msgspec.Struct, frozen=True):
     embedded: str
 
 
-def drafts_of(record: TurnRecord) -> list[Draft]:
-    """Memories of an ended turn, in the order in which they were said.
+def drafts_of(record: TurnRecord, before: Sequence[Said] = ()) -> list[Draft]:
+    """Memories of an ended turn, in the order in which they were said. before: what was said last in the conversation.
 
     Of a failed turn, and of one that is out of scope, only what the user said: the answer is an excuse.
     """
-    said = [*_new_words(record.messages)]
-    if record.answer and record.status != "failed" and (record.agent or not record.routed):
-        said.append(("assistant", record.answer))
     drafts: list[Draft] = []
-    for number, (speaker, text) in enumerate(said):
+    past = list(before)
+    for number, (speaker, text) in enumerate(said_in(record)):
         at_ms = record.accepted_at_ms if speaker == "user" else record.ended_at_ms
         for part, piece in enumerate(pieces(text)):
+            context = " ".join(f"{who}: {what[:CONTEXT_CHARACTERS]}" for who, what in past[-CONTEXT_UTTERANCES:])
             row = MemoryRow(
                 id=memory_id(record.turn, str(number), str(part)), layer="conversation", tenant=record.tenant,
                 user=record.user, text=piece, vector=[], at_ms=at_ms, conversation=record.conversation,
-                turn=record.turn, source_offset=record.end_offset, speaker=speaker, valid_from_ms=at_ms,
+                turn=record.turn, source_offset=record.end_offset, speaker=speaker, context=context,
+                valid_from_ms=at_ms,
             )  # fmt: skip
-            drafts.append(Draft(row, piece))
+            drafts.append(Draft(row, f"{context} {speaker}: {piece}".strip()))
+            past.append((speaker, piece))
     return drafts
+
+
+def said_in(record: TurnRecord) -> list[Said]:
+    """What of a turn is worth remembering, in order."""
+    said = _new_words(record.messages)
+    if record.answer and record.status != "failed" and (record.agent or not record.routed):
+        said.append(("assistant", record.answer))
+    return said
 
 
 def draft_of_fact(fact: FactPublished, identity: str, offset: int) -> list[Draft]:
@@ -64,7 +81,7 @@ def draft_of_fact(fact: FactPublished, identity: str, offset: int) -> list[Draft
                 vector=[], at_ms=fact.at_ms, conversation=fact.conversation, source_offset=offset,
                 speaker=fact.service, valid_from_ms=fact.at_ms,
             ),
-            piece,
+            f"{fact.service}: {piece}",
         )
         for part, piece in enumerate(pieces(fact.text))
     ]  # fmt: skip
@@ -98,9 +115,9 @@ def _sentences(text: str) -> Iterator[str]:
             yield left
 
 
-def _new_words(messages: tuple[MessageRow, ...]) -> list[tuple[str, str]]:
-    """(speaker, text) of what the user said since the assistant's last word in the turn's input."""
-    new: list[tuple[str, str]] = []
+def _new_words(messages: tuple[MessageRow, ...]) -> list[Said]:
+    """What the user said since the assistant's last word in the turn's input."""
+    new: list[Said] = []
     for message in messages:
         if message.kind != "message" or message.name == "answer":
             continue

@@ -14,6 +14,7 @@ import shutil
 import signal
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -26,6 +27,8 @@ from streams.errors import Misconfigured, PeerTimeout
 
 START_TIMEOUT_S: Final = 60.0
 STOP_GRACE_S: Final = 15.0
+# What it says, and ends, while a session of a server that was killed still holds the shared memory.
+SURVIVORS: Final = "pre-existing shared memory block"
 SOCKET_NAME: Final = ".s.PGSQL.5432"
 # sockaddr_un holds 108 bytes on Linux and 104 on macOS, the closing zero included.
 LONGEST_SOCKET_PATH_BYTES: Final = 103
@@ -64,19 +67,19 @@ class EmbeddedPostgres:
             "-c", "listen_addresses=",
             "-c", f"max_connections={MAX_CONNECTIONS}",
             "-c", "jit=off",  # its compile time is paid by each of many short queries
+            "-c", "lc_messages=C",  # SURVIVORS is looked for in its log
         ]  # fmt: skip
-        # SIGINT is Postgres's "fast" shutdown: open sessions are ended, everything committed is on disk.
-        child = start_child(
-            "Postgres",
-            command,
-            log_path=self._data_dir.parent / f"{self._data_dir.name}.log",
-            stop_signal=signal.SIGINT,
-            user=user,
-        )
         try:
-            await self._until_answering(child)
+            async with asyncio.timeout(START_TIMEOUT_S):
+                child = await self._attempt(command, user)
+                while child is None:
+                    await asyncio.sleep(0.1)
+                    child = await self._attempt(command, user)
+        except TimeoutError:
+            self._forget_socket_dir()
+            tail = self._log_path.read_text(errors="replace")[-4_000:].strip()
+            raise PeerTimeout(f"Postgres did not answer within {START_TIMEOUT_S:g} s", hint=tail or None) from None
         except BaseException:
-            await child.stop(STOP_GRACE_S)
             self._forget_socket_dir()
             raise
         self._child = child
@@ -102,20 +105,28 @@ class EmbeddedPostgres:
     ) -> None:
         await self.stop()
 
-    async def _until_answering(self, child: Child) -> None:
+    @property
+    def _log_path(self) -> Path:
+        return self._data_dir.parent / f"{self._data_dir.name}.log"
+
+    async def _attempt(self, command: Sequence[str | Path], user: tuple[int, int] | None) -> Child | None:
+        """Starts the server and waits until it answers; None where processes of a server that crashed are in the way,
+        since they end by themselves as soon as they notice. Whatever else happens, nothing is left running."""
+        # SIGINT is Postgres's "fast" shutdown: open sessions are ended, everything committed is on disk.
+        child = start_child("Postgres", command, log_path=self._log_path, stop_signal=signal.SIGINT, user=user)
         try:
-            async with asyncio.timeout(START_TIMEOUT_S):
-                while True:
-                    child.check()
-                    if _is_ready(self._data_dir, child.pid):
-                        break
-                    await asyncio.sleep(0.02)
-                connection = await asyncpg.connect(self.dsn)
-                await connection.close()
-        except TimeoutError:
-            raise PeerTimeout(
-                f"Postgres did not answer within {START_TIMEOUT_S:g} s", hint=child.log_tail() or None
-            ) from None
+            while not _is_ready(self._data_dir, child.pid):
+                if not child.running and SURVIVORS in child.log_tail():
+                    await child.wait()
+                    return None
+                child.check()
+                await asyncio.sleep(0.02)
+            connection = await asyncpg.connect(self.dsn)
+            await connection.close()
+        except BaseException:
+            await child.stop(STOP_GRACE_S)
+            raise
+        return child
 
     def _forget_socket_dir(self) -> None:
         if self._socket_dir is not None and self._socket_dir != self._data_dir:

@@ -262,7 +262,8 @@ class MemoryStore:
         ]  # fmt: skip
         words = set(_WORD.findall(text.lower()))
         likeness = {row.id: cosine(row.vector, vector) for row in mine}
-        shares = {row.id: len(words & set(_WORD.findall(row.text.lower()))) / max(1, len(words)) for row in mine}
+        texts = {row.id: f"{row.text} {row.context}".lower() for row in mine}
+        shares = {name: len(words & set(_WORD.findall(text))) / max(1, len(words)) for name, text in texts.items()}
         nearest = sorted(mine, key=lambda row: (-likeness[row.id], row.id))[:limit]
         best = sorted((row for row in mine if shares[row.id]), key=lambda row: (-shares[row.id], row.id))[:limit]
         vector_ranks = {row.id: rank for rank, row in enumerate(nearest, 1)}
@@ -356,7 +357,7 @@ def cosine(one: Vector, other: Vector) -> float:
 def _candidate(row: MemoryRow) -> Candidate:
     return Candidate(
         id=row.id, layer=row.layer, text=row.text, at_ms=row.at_ms, conversation=row.conversation, turn=row.turn,
-        speaker=row.speaker, valid_from_ms=row.valid_from_ms, valid_to_ms=row.valid_to_ms,
+        speaker=row.speaker, context=row.context, valid_from_ms=row.valid_from_ms, valid_to_ms=row.valid_to_ms,
         superseded_by=row.superseded_by, confidence=row.confidence,
     )  # fmt: skip
 

@@ -130,7 +130,8 @@ class MemoryRow(msgspec.Struct, frozen=True, kw_only=True):
 
     id is made from its source, so that storing it again changes nothing. valid_to_ms None: it holds until further
     notice; superseded_by: the memory that took its place. confidence: 0..1. source_offset: the fact it came from, -1
-    when it came from no log. speaker: the role or service that said it.
+    when it came from no log. speaker: the role or service that said it. context: what was said just before it, by which
+    it is found too.
     """
 
     id: str
@@ -144,6 +145,7 @@ class MemoryRow(msgspec.Struct, frozen=True, kw_only=True):
     turn: str = ""
     source_offset: int = -1
     speaker: str = ""
+    context: str = ""
     valid_from_ms: int = 0
     valid_to_ms: int | None = None
     superseded_by: str = ""
@@ -176,6 +178,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     conversation: str = ""
     turn: str = ""
     speaker: str = ""
+    context: str = ""
     valid_from_ms: int = 0
     valid_to_ms: int | None = None
     superseded_by: str = ""

@@ -44,7 +44,7 @@ WITH question AS (
         ORDER BY score DESC, id LIMIT $5
     ) AS found
 )
-SELECT memories.id, layer, text, speaker, conversation, turn, at_ms, valid_from_ms, valid_to_ms, superseded_by,
+SELECT memories.id, layer, text, speaker, context, conversation, turn, at_ms, valid_from_ms, valid_to_ms, superseded_by,
        confidence,
        1 - (embedding <=> $3) AS similarity, coalesce(score, 0) AS text_score,
        coalesce(vector_rank, 0) AS vector_rank, coalesce(text_rank, 0) AS text_rank
@@ -52,8 +52,8 @@ FROM nearest FULL JOIN worded USING (id)
 JOIN memories ON memories.tenant = $1 AND memories.id = coalesce(nearest.id, worded.id)
 """  # noqa: S608 - put together from constants
 _LIST: Final = """
-SELECT id, layer, text, speaker, conversation, turn, at_ms, valid_from_ms, valid_to_ms, superseded_by, confidence,
-       NULL AS similarity, 0 AS text_score, 0 AS vector_rank, 0 AS text_rank
+SELECT id, layer, text, speaker, context, conversation, turn, at_ms, valid_from_ms, valid_to_ms, superseded_by,
+       confidence, NULL AS similarity, 0 AS text_score, 0 AS vector_rank, 0 AS text_rank
 FROM memories WHERE tenant = $1 AND member = $2 AND $4 IN ('', conversation)
 ORDER BY at_ms DESC, id DESC LIMIT $3
 """
@@ -88,7 +88,8 @@ class MemoryTables(Tables):
 def _candidate(row: asyncpg.Record) -> Candidate:
     return Candidate(
         id=row["id"], layer=row["layer"], text=row["text"], at_ms=row["at_ms"], conversation=row["conversation"],
-        turn=row["turn"], speaker=row["speaker"], valid_from_ms=row["valid_from_ms"], valid_to_ms=row["valid_to_ms"],
+        turn=row["turn"], speaker=row["speaker"], context=row["context"], valid_from_ms=row["valid_from_ms"],
+        valid_to_ms=row["valid_to_ms"],
         superseded_by=row["superseded_by"], confidence=row["confidence"], similarity=row["similarity"],
         text_score=row["text_score"], vector_rank=row["vector_rank"], text_rank=row["text_rank"],
     )  # fmt: skip

@@ -55,10 +55,11 @@ INSERT INTO messages SELECT * FROM unnest(
 """
 _MEMORIES: Final = """
 INSERT INTO memories (id, layer, tenant, member, text, embedding, at_ms, conversation, turn, source_offset, speaker,
-                      valid_from_ms, valid_to_ms, superseded_by, confidence)
+                      valid_from_ms, valid_to_ms, superseded_by, confidence, context)
 SELECT given.* FROM unnest(
     $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::vector[], $7::bigint[], $8::text[], $9::text[],
-    $10::bigint[], $11::text[], $12::bigint[], $13::bigint[], $14::text[], $15::real[]
+    $10::bigint[], $11::text[], $12::bigint[], $13::bigint[], $14::text[], $15::real[],
+    $16::text[]
 ) AS given (id, layer, tenant, member, text, embedding, at_ms, conversation)
 WHERE NOT EXISTS (SELECT 1 FROM conversations WHERE conversations.conversation = given.conversation AND deleted)
 ON CONFLICT (tenant, id) DO NOTHING
@@ -145,7 +146,7 @@ async def write_memories(connection: Connection, rows: Sequence[MemoryRow]) -> N
         (
             row.id, row.layer, row.tenant, row.user, storable(row.text), pgvector.Vector(row.vector), row.at_ms,
             row.conversation, row.turn, row.source_offset, row.speaker, row.valid_from_ms, row.valid_to_ms,
-            row.superseded_by, row.confidence,
+            row.superseded_by, row.confidence, storable(row.context),
         )
         for row in rows
     )  # fmt: skip

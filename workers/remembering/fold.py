@@ -17,9 +17,9 @@ from typing import Final
 
 import msgspec
 
-from memory.drafts import Draft, draft_of_fact, drafts_of
+from memory.drafts import Draft, draft_of_fact
 from memory.records import TurnProjector
-from memory.rows import Change, ConversationRow, Row
+from memory.rows import Change, ConversationRow, Row, TurnRecord
 from streams.codec import Identity, Record, decode
 from streams.events import REGISTRY, Event
 from streams.events.calling import CallAnswered, CallClosed, CallFailed, CallFired, CallOpened, CallVoided
@@ -49,14 +49,16 @@ _READ: Final = frozenset(
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """What to store. drafts: memories still without vectors, each with the offset of its cause. sources: the record
-    behind each offset that changes something. resume_before: `resume` as it was before these records."""
+    """What to store. ended: turns to remember; drafts: other memories, still without vectors, each with the offset of
+    its cause. sources: the record behind each offset that changes something. resume_before: `resume` as it was before
+    these records."""
 
     partition: int
     position: int
     resume: int
     resume_before: int
     changes: list[Change]
+    ended: list[TurnRecord]
     drafts: list[tuple[int, Draft]]
     sources: dict[int, Record]
 
@@ -83,6 +85,7 @@ class PartitionFold:
         self._ended_at_ms: OrderedDict[str, int] = OrderedDict()  # subjects to forget, oldest first
         self._log_time_ms = 0
         self._changes: list[Change] = []
+        self._ended: list[TurnRecord] = []
         self._drafts: list[tuple[int, Draft]] = []
         self._sources: dict[int, Record] = {}
 
@@ -108,8 +111,8 @@ class PartitionFold:
 
     @property
     def memories_waiting(self) -> int:
-        """How many memories the next batch has so far."""
-        return len(self._drafts)
+        """About how many memories the next batch has so far: most turns give two."""
+        return 2 * len(self._ended) + len(self._drafts)
 
     @property
     def has_changes(self) -> bool:
@@ -140,7 +143,7 @@ class PartitionFold:
             self._change(record, ended)
             self._ended_at_ms[identity.subject] = self._log_time_ms
             if not self.repeats(record.offset):
-                self._drafts.extend((record.offset, draft) for draft in drafts_of(ended))
+                self._ended.append(ended)
 
     def _take_note(self, identity: Identity, event: Event, record: Record) -> None:
         """Facts about conversations and members, not of a turn's own course."""
@@ -176,10 +179,11 @@ class PartitionFold:
                 turn.announced = True
                 self._change(turn.source, projector.record())
         batch = Batch(
-            self.partition, self._position, resume, self._resume, self._changes, self._drafts, self._sources
+            self.partition, self._position, resume, self._resume, self._changes, self._ended, self._drafts,
+            self._sources,
         )  # fmt: skip
         self._stored, self._resume = self._position, resume
-        self._changes, self._drafts, self._sources = [], [], {}
+        self._changes, self._ended, self._drafts, self._sources = [], [], [], {}
         return batch
 
     def _tidy(self) -> None:

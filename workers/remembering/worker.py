@@ -25,6 +25,7 @@ from typing import Final
 
 import msgspec
 
+from memory.drafts import CONTEXT_UTTERANCES, Draft, Said, drafts_of, said_in
 from memory.embed import Embedder
 from memory.opening import open_parts
 from memory.rows import Change
@@ -261,18 +262,31 @@ class MemoryWorker:
 
     async def _embedded(self, batches: list[Batch]) -> dict[int, list[Change]]:
         """The memories of these batches with their vectors, by partition."""
-        texts = [draft.embedded for batch in batches for _, draft in batch.drafts]
+        drafts = {batch.partition: await self._drafts(batch) for batch in batches}
+        texts = [draft.embedded for rows in drafts.values() for _, draft in rows]
         started = self._clock_ms()
         vectors = iter(await self._embedder.embed(texts) if texts else [])
         if texts:
             self.metrics.embed_seconds.observe((self._clock_ms() - started) / 1e3)
         return {
-            batch.partition: [
-                Change(offset, msgspec.structs.replace(draft.row, vector=next(vectors)))
-                for offset, draft in batch.drafts
+            partition: [
+                Change(offset, msgspec.structs.replace(draft.row, vector=next(vectors))) for offset, draft in rows
             ]
-            for batch in batches
+            for partition, rows in drafts.items()
         }
+
+    async def _drafts(self, batch: Batch) -> list[tuple[int, Draft]]:
+        """The memories of a batch. What was said before a conversation's first turn in it is asked of the store."""
+        drafts = list(batch.drafts)
+        past: dict[str, list[Said]] = {}
+        for record in batch.ended:
+            before = past.get(record.conversation)
+            if before is None:
+                history = await self._store.history(record.conversation, 1)
+                before = [(each.role, each.text) for each in history.messages if each.role in ("user", "assistant")]
+            drafts += [(record.end_offset, draft) for draft in drafts_of(record, before)]
+            past[record.conversation] = [*before, *said_in(record)][-CONTEXT_UTTERANCES:]
+        return drafts
 
     async def _project(self, batch: Batch, memories: list[Change]) -> None:
         changes = sorted([*batch.changes, *memories], key=lambda change: change.offset)

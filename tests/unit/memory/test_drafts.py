@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.drafts import PIECE_CHARACTERS, draft_of_fact, drafts_of, pieces
+from memory.drafts import CONTEXT_CHARACTERS, PIECE_CHARACTERS, draft_of_fact, drafts_of, pieces
 from memory.rows import MessageRow, TurnRecord
 from streams.events.conversation import FactPublished
 
@@ -33,13 +33,22 @@ def texts(turn: TurnRecord) -> list[tuple[str, str]]:
 
 def test_what_was_said_is_remembered_with_its_source() -> None:
     user, assistant = drafts_of(record(SAID, ANSWER))
-    assert (user.row.text, user.row.speaker, user.embedded) == ("I live in Bern", "user", "I live in Bern")
+    assert (user.row.text, user.row.speaker, user.embedded) == ("I live in Bern", "user", "user: I live in Bern")
+    assert assistant.embedded == "user: I live in Bern assistant: Noted."
+    assert (user.row.context, assistant.row.context) == ("", "user: I live in Bern")
     assert (user.row.at_ms, user.row.valid_from_ms, user.row.source_offset, user.row.layer) == (
         1_000, 1_000, 9, "conversation",
     )  # fmt: skip
     assert (user.row.tenant, user.row.user, user.row.conversation, user.row.turn) == ("acme", "ada", "conv_1", "turn_1")
     assert (assistant.row.text, assistant.row.speaker, assistant.row.at_ms) == ("Noted.", "assistant", 2_000)
     assert user.row.id != assistant.row.id
+
+
+def test_what_was_said_before_is_a_memorys_context() -> None:
+    before = [("user", "long ago"), ("user", "Where do you live?"), ("assistant", "x" * 500)]
+    [user, _] = drafts_of(record(SAID, ANSWER), before)
+    assert user.row.context == f"user: Where do you live? assistant: {'x' * CONTEXT_CHARACTERS}"
+    assert user.embedded == f"{user.row.context} user: I live in Bern"
 
 
 def test_the_same_turn_gives_the_same_memories() -> None:
@@ -86,7 +95,7 @@ def test_pieces_keep_sentences_whole() -> None:
     assert pieces("One. Two.\n\nThree") == ["One. Two. Three"]
     long = "This is a sentence. " * 100
     parts = pieces(long)
-    assert len(parts) == 3
+    assert len(parts) == 4
     assert all(part.startswith("This") and part.endswith("sentence.") for part in parts)
 
 
