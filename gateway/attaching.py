@@ -26,6 +26,8 @@ SNAPSHOT_TURNS = 200
 class Attachments:
     """The subscriptions of one socket."""
 
+    __slots__ = ("_on_end", "_outlet", "_principal", "_services", "_turns", "_whole")
+
     def __init__(
         self, services: Services, principal: Principal, outlet: Outlet,
         on_end: Callable[[str, str | None, Frame], None],

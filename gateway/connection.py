@@ -37,6 +37,10 @@ HARD_LIMIT: Final = 4  # times frame_bytes: beyond it the socket itself is close
 class Connection:
     """One open socket. `run` returns when it is closed; `close` asks it to end."""
 
+    __slots__ = (
+        "__weakref__", "_attachments", "_lanes", "_principal", "_send", "_services", "_steering", "_tasks", "outlet",
+    )  # fmt: skip
+
     def __init__(self, services: Services, principal: Principal, send: Callable[[Any], Awaitable[None]]) -> None:
         self.outlet = WebSocketOutlet(services.limits.window_bytes, self._send_text)
         self._services = services
@@ -46,14 +50,6 @@ class Connection:
         self._attachments = Attachments(services, principal, self.outlet, self._lane_ended)
         self._steering = Steering(services, principal, self.outlet)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._handlers: dict[str, Callable[[Mapping[str, Any]], Awaitable[None]]] = {
-            "response.create": self._create,
-            "response.cancel": self._cancel,
-            "response.steer": self._steer,
-            "session.attach": self._attach,
-            "session.detach": self._detach,
-            "headstart.ack": self._acknowledge,
-        }
 
     async def run(self, receive: Callable[[], Awaitable[Any]], after: Sequence[str]) -> None:
         """Handles frames until the socket is gone. after: cursors to attach at once, one per conversation."""
@@ -112,13 +108,13 @@ class Connection:
         kind = body.get("type")
         if not isinstance(kind, str):
             raise InvalidInput("a frame has a 'type'", code="missing_type", param="type")
-        handler = self._handlers.get(kind)
+        handler = _HANDLERS.get(kind)
         if handler is None:
             raise InvalidInput(
                 "a frame of unknown type", code="unknown_frame", param="type",
-                hint=f"known are {', '.join(self._handlers)}",
+                hint=f"known are {', '.join(_HANDLERS)}",
             )  # fmt: skip
-        await handler(body)
+        await handler(self, body)
 
     async def _answering(self, work: Coroutine[Any, Any, None], body: Mapping[str, Any]) -> None:
         """Runs work; what it raises becomes an `error` frame that names the frame it answers."""
@@ -237,3 +233,13 @@ class Connection:
         if not isinstance(after, Cursor):
             raise InvalidInput("'cursor' is the cursor of a frame", code="invalid_cursor", param="cursor")
         self.outlet.acknowledge(after.conversation, (after.offset, after.frame))
+
+
+_HANDLERS: Final[dict[str, Callable[[Connection, Mapping[str, Any]], Awaitable[None]]]] = {
+    "response.create": Connection._create,
+    "response.cancel": Connection._cancel,
+    "response.steer": Connection._steer,
+    "session.attach": Connection._attach,
+    "session.detach": Connection._detach,
+    "headstart.ack": Connection._acknowledge,
+}

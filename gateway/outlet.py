@@ -18,6 +18,8 @@ CONTROL_FACTOR: Final = 2  # answers to a client's own frames may exceed its win
 class Outlet:
     """Frames on their way to one client. `close` wakes whoever waits."""
 
+    __slots__ = ("_room", "closed", "frames", "window")
+
     def __init__(self, limit_bytes: int) -> None:
         self.window = SendWindow(limit_bytes)
         self.closed = False
@@ -69,6 +71,8 @@ class Outlet:
 class WebSocketOutlet(Outlet):
     """send: writes one text frame, waiting while the socket is full; OSError when it is gone."""
 
+    __slots__ = ("_send", "_writer")
+
     def __init__(self, limit_bytes: int, send: Callable[[bytes], Awaitable[None]]) -> None:
         super().__init__(limit_bytes)
         self._send = send
@@ -97,6 +101,8 @@ class WebSocketOutlet(Outlet):
 
 class SseOutlet(Outlet):
     """Read by one task through `next`."""
+
+    __slots__ = ("_finished", "_some")
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(limit_bytes)

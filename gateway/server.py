@@ -120,34 +120,41 @@ class Gateway:
 
     async def _socket(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        query = scope["query_string"].decode("latin-1")
-        services = self.services
         try:
-            if scope["path"].rstrip("/") != SOCKET_PATH:
-                raise NotFound(f"the socket is at {SOCKET_PATH}", code="no_such_path")
-            services.door.check_origin(headers)
-            if services.draining:
-                raise Refused("this gateway is stopping", code="draining")
-            if len(self.connections) >= services.limits.sockets:
-                raise Refused("this gateway has all the sockets it can hold", code="too_many_requests")
-            principal = await services.door.admit(key_of(headers, query, scope["subprotocols"]))
+            connection, after = await self._admit(scope, send)
         except HeadstartError as error:
-            services.metrics.errors.labels(error.code).inc()
+            self.services.metrics.errors.labels(error.code).inc()
             await _refuse(error, send)
             return
-        chosen = next((name for name in scope["subprotocols"] if not name.startswith(SUBPROTOCOL)), None)
-        await send({"type": "websocket.accept", "subprotocol": chosen or next(iter(scope["subprotocols"]), None)})
-        parameters = parse_qs(query)
-        after = parameters.get("after", []) + parameters.get("after[]", [])
-        connection = Connection(services, principal, send)
         self.connections.add(connection)
-        services.metrics.sockets.inc()
+        self.services.metrics.sockets.inc()
         try:
-            await connection.run(receive, after[: services.limits.attached])
+            await connection.run(receive, after)
         finally:
             self.connections.discard(connection)
-            services.metrics.sockets.dec()
+            self.services.metrics.sockets.dec()
+
+    async def _admit(self, scope: Mapping[str, Any], send: Send) -> tuple[Connection, list[str]]:
+        """Checks the handshake and accepts it; gives the connection and the cursors it asks for.
+
+        On its own so that headers and query do not live as long as the socket.
+        """
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        query = scope["query_string"].decode("latin-1")
+        services, offered = self.services, scope["subprotocols"]
+        if scope["path"].rstrip("/") != SOCKET_PATH:
+            raise NotFound(f"the socket is at {SOCKET_PATH}", code="no_such_path")
+        services.door.check_origin(headers)
+        if services.draining:
+            raise Refused("this gateway is stopping", code="draining")
+        if len(self.connections) >= services.limits.sockets:
+            raise Refused("this gateway has all the sockets it can hold", code="too_many_requests")
+        principal = await services.door.admit(key_of(headers, query, offered))
+        chosen = next((name for name in offered if not name.startswith(SUBPROTOCOL)), next(iter(offered), None))
+        await send({"type": "websocket.accept", "subprotocol": chosen})
+        parameters = parse_qs(query)
+        after = parameters.get("after", []) + parameters.get("after[]", [])
+        return Connection(services, principal, send), after[: services.limits.attached]
 
 
 async def _refuse(error: HeadstartError, send: Send) -> None:

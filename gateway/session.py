@@ -30,6 +30,8 @@ class Lane:
 class Lanes:
     """The lanes of one socket. A lane exists while something runs or waits in it."""
 
+    __slots__ = ("_lanes", "_limits")
+
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._lanes: dict[str, Lane] = {}

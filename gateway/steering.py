@@ -39,6 +39,8 @@ class _Waiting(msgspec.Struct, frozen=True):
 class Steering:
     """The steers of one socket."""
 
+    __slots__ = ("_held", "_outlet", "_pending", "_principal", "_services")
+
     def __init__(self, services: Services, principal: Principal, outlet: Outlet) -> None:
         self._held: dict[str, list[InputItem]] = {}  # response that waits for its client -> input of its steers
         self._services = services
