@@ -42,6 +42,7 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--layout", choices=("separate", "one"), action="append", help="only stages so laid out")
     parser.add_argument("--no-vllm", action="store_true", help="leave the load curve of the real engine out")
+    parser.add_argument("--data", type=Path, help="folder for logs and data, kept afterwards; without it a temporary one")
     return parser.parse_args(arguments)
 
 
@@ -108,9 +109,10 @@ async def bench(chosen: argparse.Namespace, folder: Path) -> None:
 
 if __name__ == "__main__":
     chosen = options(sys.argv[1:])
-    data = Path(tempfile.mkdtemp(prefix="headstart-bench-"))
+    data = chosen.data or Path(tempfile.mkdtemp(prefix="headstart-bench-"))
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(bench(chosen, data))
     finally:
-        shutil.rmtree(data, ignore_errors=True)
+        if chosen.data is None:
+            shutil.rmtree(data, ignore_errors=True)
