@@ -89,20 +89,6 @@ class TurnSteer(Event, frozen=True, kw_only=True):
     event_id: str = ""
 
 
-@event("turn.approve", "turns")
-class TurnApprove(Event, frozen=True, kw_only=True):
-    """A person's answer to an approval request: opens the successor turn that carries out or drops the call."""
-
-    turn: str
-    request: str
-    approve: bool
-    tenant: str
-    user: str
-    at_ms: int
-    successor: str = ""
-    event_id: str = ""
-
-
 @event("call.result", "turns")
 class CallResult(Event, frozen=True, kw_only=True):
     """The outcome of a call that a bus skill ran. Exactly one of `result` (JSON text) and `error` is set."""

@@ -15,7 +15,7 @@ from streams import ids
 from streams.bus import Start
 from streams.codec import Record, decode, encode, identity
 from streams.events import Event, InputItem, Usage
-from streams.events.calling import CallAnswered, CallClosed, CallFired, CallOpened
+from streams.events.calling import ApprovalAsked, CallAnswered, CallClosed, CallFired, CallOpened
 from streams.events.conversation import ConversationOpened
 from streams.events.generating import (
     DELTA,
@@ -66,7 +66,13 @@ class World:
         await self.bus.start()
         self.bus_epoch = self.bus.epoch
         self.store.follow(self.bus.epoch)
-        for manifest in (self.skills.manifest("search_people", "title"), self.skills.manifest("get_weather", "city")):
+        message = {"effect": "irreversible", "approval": True}
+        manifests = (
+            self.skills.manifest("search_people", "title"),
+            self.skills.manifest("get_weather", "city"),
+            self.skills.manifest("send_message", "text", **message),
+        )
+        for manifest in manifests:
             registered, pointed = (
                 SkillRegistered(manifest=manifest, at_ms=T0),
                 SkillPointed(name=manifest.name, version="1", at_ms=T0),
@@ -89,8 +95,8 @@ class World:
 
         def effects(owner: TurnOwner) -> Effects:
             return Effects(
-                store=self.store, embedder=embedder, router=Router(vectors), registry=registry, executor=executor,
-                past=owner, writer=f"turns/{number}", clock_ms=owner.clock_ms,
+                bus=bus, store=self.store, embedder=embedder, router=Router(vectors), registry=registry,
+                executor=executor, past=owner, writer=f"turns/{number}", clock_ms=owner.clock_ms,
             )  # fmt: skip
 
         owner = TurnOwner(
@@ -356,6 +362,48 @@ async def test_a_second_worker_takes_over_and_ends_the_turn(at: str) -> None:
         assert isinstance(facts[-1], TurnCompleted)
         counted = [skill for skill, _, _ in scene.skills.arrivals if skill == "search_people"]
         assert len(counted) == 1  # its result was in the log: it is adopted, not asked again
+
+
+@pytest.mark.parametrize("approve", [True, False])
+async def test_an_irreversible_call_waits_for_a_person(approve: bool) -> None:
+    async with world() as scene:
+        await scene.owner()
+        conversation = scene.conversation()
+        asking = await scene.submit(conversation, "Tell Lena that I am late", agent="recruiter")
+        await scene.write(await scene.request("plan"), '[{"name": "send_message", "arguments": {"text": "late"}}]')
+        facts = await scene.facts(asking)
+        [asked] = [fact for fact in facts if isinstance(fact, ApprovalAsked)]
+        end = facts[-1]
+        assert isinstance(end, TurnCompleted)
+        assert end.awaiting == "approval"
+        assert scene.skills.arrivals == []
+        turn = ids.turn_id(conversation, T0 + 5, bytes(10))
+        answer = InputItem(kind="approval", call_id=asked.request, approve=approve)
+        submit = TurnSubmit(
+            turn=turn, conversation=conversation, tenant="acme", user="ada", input=(answer,), at_ms=T0,
+            options=TurnOptions(agent="recruiter"),
+        )  # fmt: skip
+        await scene.bus.publish("turns", 1, conversation, submit, turn, "gateway/test")
+        await scene.write(await scene.request("answer"), "Done.")
+        facts = await scene.facts(turn)
+        assert isinstance(facts[-1], TurnCompleted)
+        sent = [(skill, arguments) for skill, arguments, _ in scene.skills.arrivals]
+        assert sent == ([("send_message", {"text": "late"})] if approve else [])
+
+
+async def test_an_approval_of_nothing_fails_its_turn() -> None:
+    async with world() as scene:
+        await scene.owner()
+        conversation = scene.conversation()
+        turn = ids.turn_id(conversation, T0 + 5, bytes(10))
+        item = InputItem(kind="approval", call_id=ids.item_id("mcpr", turn, 0), approve=True)
+        submit = TurnSubmit(
+            turn=turn, conversation=conversation, tenant="acme", user="ada", input=(item,), at_ms=T0, opens=True,
+        )  # fmt: skip
+        await scene.bus.publish("turns", 1, conversation, submit, turn, "gateway/test")
+        end = (await scene.facts(turn))[-1]
+        assert isinstance(end, TurnFailed)
+        assert end.code == "approval_unknown"
 
 
 async def vanish(owner: TurnOwner) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from streams.events import Event
-from streams.events.calling import CallAnswered, CallFailed, CallFired
+from streams.events.calling import ApprovalAsked, CallAnswered, CallFailed, CallFired
 from streams.events.generating import GenerationRequested
 from streams.events.recalling import Recalled, SkillsDiscovered
 from streams.events.registering import SkillManifest
@@ -43,6 +43,12 @@ class Discover(msgspec.Struct, frozen=True):
     patterns: tuple[str, ...]
     limit: int
     ratio: float = 0.0
+
+
+class FindApprovals(msgspec.Struct, frozen=True):
+    """Read what was asked under these request ids, from the log of the turns they name. Brings `ApprovalsFound`."""
+
+    requests: tuple[str, ...]
 
 
 class Generate(msgspec.Struct, frozen=True):
@@ -98,7 +104,8 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 Command = (
-    Publish | Look | Discover | Generate | AbortGeneration | Fire | AbortCall | Compensate | WakeAt | Ended
+    Publish | Look | Discover | FindApprovals | Generate | AbortGeneration | Fire | AbortCall | Compensate | WakeAt
+    | Ended
 )  # fmt: skip
 
 
@@ -137,6 +144,13 @@ class Called(msgspec.Struct, frozen=True):
     claim: int
 
 
+class ApprovalsFound(msgspec.Struct, frozen=True):
+    """What was asked, as far as it was found in this conversation, and the manifests by `name@version`."""
+
+    asked: tuple[ApprovalAsked, ...]
+    manifests: dict[str, SkillManifest]
+
+
 class CallHeard(msgspec.Struct, frozen=True):
     """Another worker that has this call in flight is alive."""
 
@@ -154,4 +168,4 @@ class Tick(msgspec.Struct, frozen=True):
     """The time a `WakeAt` asked for has come."""
 
 
-Input = Routed | Recollected | Discovered | Generated | Called | CallHeard | Cancelled | Tick
+Input = Routed | Recollected | Discovered | ApprovalsFound | Generated | Called | CallHeard | Cancelled | Tick

@@ -16,11 +16,25 @@ from typing import Protocol
 from memory.embed import Embedder
 from memory.recall import rank
 from memory.store import Store
+from streams import ids
+from streams.bus import Bus
+from streams.codec import decode_as
 from streams.errors import HeadstartError
+from streams.events.calling import ApprovalAsked
 from streams.events.recalling import HistoryMessage, Recalled, RecalledItem, SkillsDiscovered
 from streams.events.turn import TurnAccepted
+from streams.topology import EVENTS
 from workers.planning.calling import Caller
-from workers.planning.commands import Discover, Discovered, Input, Look, Recollected, Routed
+from workers.planning.commands import (
+    ApprovalsFound,
+    Discover,
+    Discovered,
+    FindApprovals,
+    Input,
+    Look,
+    Recollected,
+    Routed,
+)
 from workers.routing.router import Router
 from workers.skills.executor import HttpExecutor
 from workers.skills.registry import SkillRegistry
@@ -38,14 +52,18 @@ class Past(Protocol):
     async def history(self, accepted: TurnAccepted, turns: int) -> tuple[tuple[HistoryMessage, ...], int]:
         """Oldest first, and the offset up to which Postgres had stored the partition."""
 
+    async def began(self, accepted: TurnAccepted, turn: str) -> int | None:
+        """The offset at which an earlier turn of the conversation begins; None when it is not one of its turns."""
+
 
 class Effects:
     """The shell of every turn of one worker. clock_ms: wall clock in milliseconds."""
 
     def __init__(
-        self, *, store: Store, embedder: Embedder, router: Router, registry: SkillRegistry, executor: HttpExecutor,
-        past: Past, writer: str, clock_ms: Callable[[], float],
+        self, *, bus: Bus, store: Store, embedder: Embedder, router: Router, registry: SkillRegistry,
+        executor: HttpExecutor, past: Past, writer: str, clock_ms: Callable[[], float],
     ) -> None:  # fmt: skip
+        self._bus = bus
         self._store, self._embedder, self._router = store, embedder, router
         self._registry, self._executor, self._past = registry, executor, past
         self.calls = Caller(store, registry, executor, writer, clock_ms)
@@ -113,6 +131,33 @@ class Effects:
             )
         )
         await self._executor.warm(manifests, WARM_CONNECTIONS)  # while the model reads its prompt
+
+    async def find_approvals(self, accepted: TurnAccepted, item: FindApprovals, deliver: Deliver) -> None:
+        """Reads the requests from the log of the turns they name, as far as those belong to this conversation."""
+        asked = [event for request in item.requests if (event := await self._asked(accepted, request)) is not None]
+        manifests = {event.skill: self._registry.get(event.skill) for event in asked}
+        deliver(ApprovalsFound(tuple(asked), {name: found for name, found in manifests.items() if found is not None}))
+
+    async def _asked(self, accepted: TurnAccepted, request: str) -> ApprovalAsked | None:
+        turn = f"{ids.TURN}_{request.partition('_')[2][:-2]}"
+        partition = ids.partition_of(accepted.conversation)
+        if not ids.is_id(ids.TURN, turn) or ids.partition_of(turn) != partition:
+            return None
+        begin = await self._past.began(accepted, turn)
+        if begin is None:
+            return None
+        reader = await self._bus.reader(EVENTS.name, {partition: begin})
+        try:
+            end = await reader.end_offset(partition)
+            while reader.position(partition) < end:
+                for record in await reader.batch():
+                    if record.type == ApprovalAsked.TYPE and record.key == accepted.conversation.encode():
+                        event = decode_as(record, ApprovalAsked)
+                        if event.request == request:
+                            return event
+        finally:
+            await reader.close()
+        return None
 
 
 def _since(started: float) -> float:

@@ -75,6 +75,7 @@ class FiringCore:
         self._dialect = dialect
         self._max_calls = max_calls
         self._base = 0
+        self._committed_at_ms = -1.0
         self._parser = self._new_parser()
 
     def _new_parser(self) -> Parser:
@@ -103,11 +104,13 @@ class FiringCore:
         self.finished = True
         for call in self.calls[self._base :]:
             if call.standing and not call.closed:
-                decisions += self._void(call, "cut_off", now_ms)
+                decisions += self.void(call, "cut_off", now_ms)
+            elif call.state == "writing" and reason != "stop" and call.effect == "irreversible":
+                decisions += self.void(call, "cut_off", now_ms)  # its plan is never committed
         for call in self.calls[: self._base]:  # an earlier plan's calls that nobody adopted
             if call.standing and not any(other.adopts == call.index for other in self.calls):
-                decisions += self._void(call, "replanned", now_ms)
-        self.committed = reason == "stop"
+                decisions += self.void(call, "replanned", now_ms)
+        self.committed, self._committed_at_ms = reason == "stop", now_ms
         if self.committed:
             standing = sum(call.standing for call in self.calls)
             decisions.append(Publish(PlanCommitted(calls=standing, tokens=self.token + 1, at_ms=int(now_ms))))
@@ -133,7 +136,7 @@ class FiringCore:
             elif isinstance(fact, facts.CallVoided):
                 call = self.calls[self._base + fact.call]
                 if call.standing:
-                    decisions += self._void(call, fact.reason, now_ms)
+                    decisions += self.void(call, fact.reason, now_ms)
             elif isinstance(fact, facts.Repaired):
                 number = -1 if fact.call is None else self._base + fact.call
                 if 0 <= number < len(self.calls):
@@ -156,9 +159,9 @@ class FiringCore:
         opened = CallOpened(call=call.index, skill=call.skill, token=self.token, at_ms=int(now_ms), client=client)
         decisions: list[Decision] = [Publish(opened)]
         if manifest is None and not client:
-            decisions += self._void(call, "unknown_skill", now_ms)
+            decisions += self.void(call, "unknown_skill", now_ms)
         elif call.index - self._base >= self._max_calls:
-            decisions += self._void(call, "too_many_calls", now_ms)
+            decisions += self.void(call, "too_many_calls", now_ms)
         return decisions
 
     def _argument(self, call: PlannedCall, name: str, value: Any, now_ms: float) -> list[Decision]:
@@ -170,7 +173,7 @@ class FiringCore:
         try:
             validate_argument(call.manifest, name, value, call.index - self._base)
         except HeadstartError as error:
-            return self._void(call, error.code, now_ms)
+            return self.void(call, error.code, now_ms)
         call.arguments[name] = value
         call.needed_at_ms = now_ms if call.sent is None else call.needed_at_ms
         if call.sent is not None and self._changes(call, name, value):
@@ -200,7 +203,7 @@ class FiringCore:
         try:
             validate_arguments(call.manifest, arguments)
         except HeadstartError as error:
-            return decisions + self._void(call, error.code, now_ms)
+            return decisions + self.void(call, error.code, now_ms)
         if call.state == "writing" and call.needed_at_ms < 0:
             call.needed_at_ms = now_ms
         return decisions + self._consider(call, now_ms)
@@ -209,21 +212,21 @@ class FiringCore:
         """Fire the call if everything it waits for is there."""
         if call.state != "writing" or call.manifest is None or call.adopts >= 0:
             return []
-        manifest = call.manifest
+        manifest, needed_names = call.manifest, fire_on(call.manifest)
         if manifest.effect == "irreversible":
             if not (call.closed and self.committed):
                 return []
         elif call.claim > 0 and not call.closed:
             return []  # a refire waits for the whole call: it happens once
-        elif not call.closed and not all(name in call.arguments for name in fire_on(manifest)):
-            return []
+        elif not call.closed and not (needed_names and all(name in call.arguments for name in needed_names)):
+            return []  # where everything is optional, only the close says what was meant
         number = call.index - self._base
         try:
             found = references.find(call.arguments, number)
             call.after = tuple(sorted({reference.call + self._base for reference in found}))
             needed = [self.calls[index] for index in call.after]
             if any(other.state in ("failed", "voided", "client", "approval") for other in needed):
-                return self._void(call, "reference_failed", now_ms)
+                return self.void(call, "reference_failed", now_ms)
             if not all(other.state == "answered" for other in needed):
                 return []
             results = {index - self._base: self.calls[index].result for index in call.after}
@@ -231,7 +234,11 @@ class FiringCore:
             for name in {str(reference.argument[0]) for reference in found}:
                 validate_argument(manifest, name, arguments[name], 0)
         except HeadstartError as error:
-            return self._void(call, error.code, now_ms)
+            return self.void(call, error.code, now_ms)
+        if call.claim > 0 or not needed_names:  # it had to be written whole, and an irreversible one committed
+            call.needed_at_ms = max(
+                call.closed_at_ms, self._committed_at_ms if manifest.effect == "irreversible" else -1
+            )
         if needed:
             call.needed_at_ms = max(call.needed_at_ms, *(other.ended_at_ms for other in needed))
         twin = self._twin(call, arguments)
@@ -248,27 +255,30 @@ class FiringCore:
         call.asked, call.sent = dict(call.arguments), arguments
         call.state = "fired"
         call.fired_token, call.fired_at_ms = self.token, now_ms
-        return [self._fire(call, manifest, arguments)]
+        return [self.send(call)]
 
-    def _fire(self, call: PlannedCall, manifest: SkillManifest, arguments: dict[str, Any]) -> Fire:
+    def send(self, call: PlannedCall) -> Fire:
+        """The request of a call that may go."""
+        assert call.manifest is not None
+        arguments = call.sent or {}
         return Fire(
-            call=call.index, claim=call.claim, manifest=manifest, arguments=arguments, token=self.token,
-            key=ids.digest_hex("call", self.turn, manifest.id, _canonical(arguments))[:32],
+            call=call.index, claim=call.claim, manifest=call.manifest, arguments=arguments, token=self.token,
+            key=ids.digest_hex("call", self.turn, call.manifest.id, _canonical(arguments))[:32],
             written=not call.closed, closed_at_ms=call.needed_at_ms,
         )  # fmt: skip
 
     def _twin(self, call: PlannedCall, arguments: dict[str, Any]) -> PlannedCall | None:
         for other in self.calls[: call.index]:
-            if other.skill == call.skill and other.sent == arguments and other.state in ("fired", "answered"):
+            if other.skill == call.skill and other.sent == arguments and other.state in ("fired", "answered", "failed"):
                 return other
         return None
 
     def _adopt(self, call: PlannedCall, twin: PlannedCall, now_ms: float) -> list[Decision]:
         call.adopts, call.sent, call.state = twin.index, twin.sent, "fired"
         call.fired_token, call.fired_at_ms = twin.fired_token, twin.fired_at_ms
-        return self._settle_adopted(twin, now_ms) if twin.state == "answered" else []
+        return self._settle_adopted(twin, now_ms) if twin.state != "fired" else []
 
-    def _void(self, call: PlannedCall, reason: str, now_ms: float) -> list[Decision]:
+    def void(self, call: PlannedCall, reason: str, now_ms: float) -> list[Decision]:
         decisions: list[Decision] = [Publish(CallVoided(call=call.index, reason=reason, at_ms=int(now_ms)))]
         if call.state == "fired" and call.adopts < 0:
             decisions.append(AbortCall(call.index))
@@ -276,7 +286,7 @@ class FiringCore:
         call.state, call.ended_at_ms = "voided", now_ms
         for other in self.calls:  # whatever waited for its result waits in vain
             if other.state == "writing" and call.index in other.after:
-                decisions += self._void(other, "reference_failed", now_ms)
+                decisions += self.void(other, "reference_failed", now_ms)
         return decisions
 
     def _void_to_refire(self, call: PlannedCall, now_ms: float) -> list[Decision]:
@@ -293,6 +303,17 @@ class FiringCore:
         if manifest is None or manifest.effect != "reversible" or call.sent is None or call.adopts >= 0:
             return []
         return [Compensate(call=call.index, manifest=manifest, arguments=call.sent, result=call.result)]
+
+    def approved(self, manifest: SkillManifest, arguments: dict[str, Any], now_ms: float) -> PlannedCall:
+        """A call that an earlier turn planned and a person approved: written, closed and committed already."""
+        call = PlannedCall(
+            index=len(self.calls), skill=manifest.id, manifest=manifest, arguments=arguments, asked=arguments,
+            sent=arguments, closed=True, claim=1, state="fired", opened_at_ms=now_ms, needed_at_ms=now_ms,
+            fired_at_ms=now_ms, closed_at_ms=now_ms,
+        )  # fmt: skip
+        self.calls.append(call)
+        self.finished = self.committed = True
+        return call
 
     # -- outcomes --------------------------------------------------------------------------------------------------
 
@@ -322,7 +343,7 @@ class FiringCore:
         decisions: list[Decision] = []
         for call in self.calls:
             if call.state in ("writing", "fired"):
-                decisions += self._void(call, "cancelled", now_ms)
+                decisions += self.void(call, "cancelled", now_ms)
             elif call.state == "answered":
                 decisions += self._compensation(call)
         return decisions
@@ -340,7 +361,6 @@ class FiringCore:
                 call.state = "fired"
 
     def heard(self, call: int, now_ms: float) -> None:
-        """The worker that has this call in flight is alive."""
         if call < len(self.calls) and self.calls[call].heard_at_ms >= 0:
             self.calls[call].heard_at_ms = now_ms
 
@@ -351,8 +371,8 @@ class FiringCore:
         for call in self.calls:
             if call.heard_at_ms >= 0:
                 call.heard_at_ms = now_ms
-            elif call.state == "fired" and call.adopts < 0 and call.manifest is not None and call.sent is not None:
-                decisions.append(self._fire(call, call.manifest, call.sent))
+            elif call.state == "fired" and call.adopts < 0 and call.sent is not None:
+                decisions.append(self.send(call))
         return decisions
 
     def refire_silent(self, lease_ms: float, now_ms: float) -> list[Decision]:
@@ -360,9 +380,9 @@ class FiringCore:
         them may really be sent (calling.py)."""
         decisions: list[Decision] = []
         for call in self.calls:
-            if call.state == "fired" and 0 <= call.heard_at_ms <= now_ms - lease_ms and call.manifest is not None:
+            if call.state == "fired" and 0 <= call.heard_at_ms <= now_ms - lease_ms:
                 call.claim, call.heard_at_ms = call.claim + 1, -1.0
-                decisions.append(self._fire(call, call.manifest, call.sent or {}))
+                decisions.append(self.send(call))
         return decisions
 
     @property

@@ -20,6 +20,7 @@ from workers.planning.commands import (
     Compensate,
     Discover,
     Ended,
+    FindApprovals,
     Fire,
     Generate,
     Input,
@@ -98,6 +99,8 @@ class LiveTurn:
                 _ = self._start(self._effects.look(self.accepted, command, turns, tokens, self.deliver))
             elif isinstance(command, Discover):
                 _ = self._start(self._effects.discover(self.accepted, command, self.deliver))
+            elif isinstance(command, FindApprovals):
+                _ = self._start(self._effects.find_approvals(self.accepted, command, self.deliver))
             elif isinstance(command, Compensate):
                 _ = self._start(self._effects.calls.compensate(self.accepted, command))
             elif isinstance(command, Ended):

@@ -13,7 +13,7 @@ replay rests on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -44,9 +44,10 @@ from streams.events.turn import (
 )
 from streams.models import DEFAULT_MODEL, ModelSpec
 from workers.agents.catalog import OUT_OF_SCOPE, Agent, Step
-from workers.planning import savings
+from workers.planning import approving, savings
 from workers.planning.commands import (
     AbortGeneration,
+    ApprovalsFound,
     Called,
     CallHeard,
     Cancelled,
@@ -54,6 +55,7 @@ from workers.planning.commands import (
     Discover,
     Discovered,
     Ended,
+    FindApprovals,
     Generate,
     Generated,
     Input,
@@ -61,9 +63,10 @@ from workers.planning.commands import (
     Publish,
     Recollected,
     Routed,
+    Tick,
     WakeAt,
 )
-from workers.planning.firing import Decision, FiringCore
+from workers.planning.firing import FiringCore
 from workers.planning.model_calls import Stage, answer_sampling, plan_sampling, request_for, use_of
 from workers.planning.rendering import answer_values, plan_values
 from workers.routing import asking
@@ -120,25 +123,7 @@ class TurnMachine:
 
     def receive(self, item: Input, now_ms: float) -> list[Command]:
         """Feeds one input. After the turn has ended only outcomes of calls are taken, and nothing is commanded."""
-        if self.phase == "ended":
-            return []
-        if isinstance(item, Generated):
-            return self._generated(item, now_ms)
-        if isinstance(item, Called):
-            return self._called(item, now_ms)
-        if isinstance(item, Routed):
-            return self._routed(item, now_ms)
-        if isinstance(item, Recollected):
-            return self._recollected(item.recalled, now_ms)
-        if isinstance(item, Discovered):
-            return self._discovered(item, now_ms)
-        if isinstance(item, Cancelled):
-            return self._cancelled(item, now_ms)
-        if isinstance(item, CallHeard):
-            if self.firing is not None:
-                self.firing.heard(item.call, now_ms)
-            return []
-        return self._tick(now_ms)
+        return [] if self.phase == "ended" else _HANDLERS[type(item)](self, item, now_ms)
 
     # -- route and recall ------------------------------------------------------------------------------------------
 
@@ -172,11 +157,11 @@ class TurnMachine:
         self.decided = True
         self.phase = "recalling"
 
-    def _recollected(self, recalled: Recalled, now_ms: float) -> list[Command]:
+    def _recollected(self, item: Recollected, now_ms: float) -> list[Command]:
         if self.recalled is not None:
             return []
-        self.recalled = recalled
-        commands: list[Command] = [Publish(recalled)]
+        self.recalled = item.recalled
+        commands: list[Command] = [Publish(item.recalled)]
         wanted = self.accepted.options.agent
         if not self.decided and wanted in self.setup.agents:
             return commands + self._decide(wanted, "client", now_ms)
@@ -186,6 +171,8 @@ class TurnMachine:
         """Once both the route and the past are known: discover skills, or answer at once."""
         if not self.decided or self.recalled is None or self.phase != "recalling":
             return []
+        if approvals := approving.requests(self):
+            return [FindApprovals(approvals)]
         outputs = any(item.kind == "function_call_output" for item in self.accepted.input)
         if self.agent.plan is None or outputs or not (self.agent.skills or self.accepted.options.tools):
             return self._answer(now_ms)
@@ -235,7 +222,7 @@ class TurnMachine:
             return []
         return self.carry(self.firing.outcome(item.event, item.claim, now_ms), now_ms)
 
-    def carry(self, decisions: list[Decision], now_ms: float) -> list[Command]:
+    def carry(self, decisions: Sequence[Command], now_ms: float) -> list[Command]:
         """Passes the firing core's decisions on; goes on to the answer once nothing is pending."""
         commands: list[Command] = list(decisions)
         firing = self.firing
@@ -345,7 +332,12 @@ class TurnMachine:
         leases = [at_ms + LEASE_MS for at_ms in heard if at_ms >= 0]
         return WakeAt(min([*leases, self.accepted.deadline_at_ms]))
 
-    def _tick(self, now_ms: float) -> list[Command]:
+    def _heard(self, item: CallHeard, now_ms: float) -> list[Command]:
+        if self.firing is not None:
+            self.firing.heard(item.call, now_ms)
+        return []
+
+    def _tick(self, _: Tick, now_ms: float) -> list[Command]:
         if now_ms >= self.accepted.deadline_at_ms:
             return self._deadline(now_ms)
         commands: list[Command] = []
@@ -372,9 +364,9 @@ class TurnMachine:
             return [*stop, *self._terminate(steered)]
         return [*stop, *self._terminate(TurnCancelled(reason=item.reason, **self._summary(now_ms)))]
 
-    def fail(self, code: str, message: str, now_ms: float) -> list[Command]:
-        """Ends the turn because its shell could not carry out a command."""
-        return [] if self.phase == "ended" else [*self._stop(now_ms), *self._fail(code, message, "ours", now_ms)]
+    def fail(self, code: str, message: str, now_ms: float, fault: str = "ours") -> list[Command]:
+        """Stops everything and ends the turn by name."""
+        return [] if self.phase == "ended" else [*self._stop(now_ms), *self._fail(code, message, fault, now_ms)]
 
     def _stop(self, now_ms: float) -> list[Command]:
         """Aborts the model call and the calls in flight; undoes reversible ones."""
@@ -398,3 +390,10 @@ class TurnMachine:
         tokens = self.firing.token + 1 if self.firing is not None else 0
         spent = savings.summary(calls, tokens, self._plan_first_at_ms, self._plan_end_at_ms, now_ms)
         return {"at_ms": int(now_ms), "models": tuple(self.uses), **spent}
+
+
+_HANDLERS: Final[Mapping[type[Any], Callable[[TurnMachine, Any, float], list[Command]]]] = {
+    Generated: TurnMachine._generated, Called: TurnMachine._called, CallHeard: TurnMachine._heard,
+    Routed: TurnMachine._routed, Recollected: TurnMachine._recollected, Discovered: TurnMachine._discovered,
+    ApprovalsFound: approving.answer, Cancelled: TurnMachine._cancelled, Tick: TurnMachine._tick,
+}  # fmt: skip

@@ -311,3 +311,13 @@ class TurnOwner:
         messages = list(stored.messages)
         messages += history_messages([(record.turn, record.messages) for record in newer[-turns:]])
         return tuple(messages), stored.position
+
+    async def began(self, accepted: TurnAccepted, turn: str) -> int | None:
+        """Where an earlier turn of the conversation begins. See effects.Past."""
+        partition = self.partitions.get(ids.partition_of(accepted.conversation))
+        if partition is not None:
+            for record in partition.view.tail(accepted.conversation).ended:
+                if record.turn == turn:
+                    return record.begin_offset
+        row = await self.store.turn(turn)
+        return row.offset if row is not None and row.conversation == accepted.conversation and row.offset >= 0 else None

@@ -45,6 +45,11 @@ class PlannedCall(msgspec.Struct, kw_only=True):
     in_doubt: bool = False
 
     @property
+    def effect(self) -> str:
+        """What its skill does to the world; "" for a call that is not ours to send."""
+        return self.manifest.effect if self.manifest is not None else ""
+
+    @property
     def standing(self) -> bool:
         """The call counts: it was not voided."""
         return self.state != "voided"

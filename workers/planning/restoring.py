@@ -10,13 +10,15 @@ from collections.abc import Iterable, Mapping
 
 from streams.codec import Identity
 from streams.events import Event
-from streams.events.calling import CallAnswered, CallFailed, CallFired
+from streams.events.calling import CallAnswered, CallClosed, CallFailed, CallFired, CallVoided
 from streams.events.generating import ModelAsked
 from streams.events.recalling import Recalled, SkillsDiscovered
 from streams.events.registering import SkillManifest
 from streams.events.routing import RouteDecided
 from streams.events.turn import TurnHeartbeat
+from workers.planning import approving
 from workers.planning.commands import Called, Command, Generated, WakeAt
+from workers.planning.firing import FiringCore
 from workers.planning.machine import Phase, TurnMachine
 from workers.planning.model_calls import Stage, request_for
 
@@ -43,6 +45,13 @@ def restore(machine: TurnMachine, facts: Iterable[Timed], manifests: Mapping[str
             machine.stage = Stage(event.step, event.epoch, request)
         elif identity.stage in _PHASES:
             machine.receive(Generated(identity.stage, identity.epoch, event), at_ms)
+        elif isinstance(event, CallClosed) and approving.requests(machine):
+            if machine.firing is None:
+                machine.firing = FiringCore(machine.turn, {}, {}, dialect="json_list", max_calls=1)
+            machine.firing.approved(manifests[event.skill], event.arguments, at_ms)
+            machine.phase = "calling"
+        elif isinstance(event, CallVoided) and approving.requests(machine) and machine.firing is not None:
+            machine.firing.calls[event.call].state = "voided"
         elif isinstance(event, CallFired) and machine.firing is not None:
             machine.firing.note_fired(event, at_ms)
         elif isinstance(event, TurnHeartbeat) and identity.stage.startswith("call.") and machine.firing is not None:

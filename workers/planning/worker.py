@@ -87,7 +87,7 @@ class TurnsWorker:
 
     def _effects(self, owner: TurnOwner, router: Router) -> Effects:
         return Effects(
-            store=self._store, embedder=self._embedder, router=router, registry=self._registry,
+            bus=self._bus, store=self._store, embedder=self._embedder, router=router, registry=self._registry,
             executor=self._executor, past=owner, writer=self.name, clock_ms=owner.clock_ms,
         )  # fmt: skip
 
