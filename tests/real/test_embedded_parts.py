@@ -236,6 +236,31 @@ async def test_postgres_keeps_its_rows_over_a_stop_and_a_crash(tmp_path: Path) -
 
 
 @pytest.mark.asyncio
+async def test_postgres_starts_again_while_a_session_of_the_crashed_one_still_computes(tmp_path: Path) -> None:
+    server = EmbeddedPostgres(tmp_path / "postgres")
+    await server.start()
+    busy = await asyncpg.connect(server.dsn)
+    await busy.execute("SET max_parallel_workers_per_gather = 0")
+    computing = asyncio.create_task(busy.execute("SELECT sum(sqrt(x)) FROM generate_series(1, 10000000) x"))
+    watcher = await asyncpg.connect(server.dsn)
+    state = ""
+    while state != "active":
+        state = await watcher.fetchval("SELECT state FROM pg_stat_activity WHERE pid = $1", busy.get_server_pid())
+    server.kill()
+    await server.stop()
+    await server.start()
+    try:
+        connection = await asyncpg.connect(server.dsn)
+        assert await connection.fetchval("SELECT 1") == 1
+        await connection.close()
+    finally:
+        await server.stop()
+        await asyncio.gather(computing, return_exceptions=True)  # it may have had its answer, or not
+        watcher.terminate()
+        busy.terminate()
+
+
+@pytest.mark.asyncio
 async def test_a_second_postgres_on_the_same_folder_is_refused(tmp_path: Path) -> None:
     async with EmbeddedPostgres(tmp_path / "postgres") as first:
         with pytest.raises(PeerUnavailable, match="lock file"):
