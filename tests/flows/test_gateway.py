@@ -211,6 +211,10 @@ async def test_models_health_figures_and_the_page() -> None:
             assert (await http.get("/healthz")).json() == {"status": "ok"}
             assert (await http.get("/readyz")).json() == {"status": "ready", "failing": []}
             await client.responses.create(model="headstart", input="x")
+            page = await http.get("/")
+            assert page.status_code == 200
+            assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
+            assert (await http.get("/web/app.js")).status_code == 200
             figures = (await http.get("/metrics")).text
             assert "headstart_gateway_turns_total 1.0" in figures
 
