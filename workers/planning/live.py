@@ -9,10 +9,12 @@ from typing import Any
 from streams import ids
 from streams.bus import Bus
 from streams.events import Event
+from streams.events.calling import PlanCommitted
 from streams.events.generating import GenerationAbort, GenerationRequested
 from streams.events.turn import TurnAccepted
 from streams.topology import GENERATIONS
 from streams.writer import StageWriter
+from workers.planning.calling import MakeWriter
 from workers.planning.commands import (
     AbortCall,
     AbortGeneration,
@@ -58,6 +60,7 @@ class LiveTurn:
         self._calls: dict[int, asyncio.Task[None]] = {}
         self._placed: dict[str, int] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._committed: asyncio.Future[int] | None = None
 
     def begin(self, machine: TurnMachine, commands: list[Command]) -> None:
         """The machine is there; inputs that came before it are fed now."""
@@ -81,7 +84,11 @@ class LiveTurn:
     def carry_out(self, commands: list[Command]) -> None:
         for command in commands:
             if isinstance(command, Publish):
-                self.publish(command.event)
+                if isinstance(command.event, PlanCommitted):
+                    self._committed = self.publish_acknowledged(command.event)
+                    self._committed.add_done_callback(_heed)
+                else:
+                    self.publish(command.event)
             elif isinstance(command, Fire):
                 self._fire(command)
             elif isinstance(command, Generate):
@@ -134,8 +141,13 @@ class LiveTurn:
         def writer(number: int) -> StageWriter:
             return StageWriter(self._bus, conversation, turn, stage, number, self._writer_name)
 
-        task = self._start(self._effects.calls.fire(self.accepted, command, writer, self.deliver))
-        self._calls[command.call] = task
+        self._calls[command.call] = self._start(self._send(command, writer))
+
+    async def _send(self, command: Fire, writer: MakeWriter) -> None:
+        """An irreversible call leaves only after the log has the commit of its plan."""
+        if command.manifest.effect == "irreversible" and self._committed is not None:
+            await asyncio.shield(self._committed)
+        await self._effects.calls.fire(self.accepted, command, writer, self.deliver)
 
     def _generate(self, request: GenerationRequested) -> None:
         partition = self._placed[request.step] = self._place(request)
@@ -189,3 +201,9 @@ class LiveTurn:
         self.ended = True
         self._end_timer()
         self._on_ended(self)
+
+
+def _heed(committed: asyncio.Future[int]) -> None:
+    """A commit that could not be written has broken its stage's writer; whoever waits for it is told there too."""
+    if not committed.cancelled():
+        _ = committed.exception()

@@ -279,11 +279,11 @@ class TurnOwner:
         if live is None or state is None or state.facts is None:
             return
         machine = TurnMachine(state.accepted, state.offset, self.setup)
-        restore(machine, state.facts[:-1], self.registry.every())
+        owed = restore(machine, state.facts[:-1], self.registry.every())
         state.facts = None
         partition.view.owned.add(turn)
         partition.lives[turn] = live
-        live.begin(machine, resume(machine, self.clock_ms()))
+        live.begin(machine, resume(machine, self.clock_ms(), owed))
 
     # -- helpers ---------------------------------------------------------------------------------------------------
 

@@ -322,7 +322,7 @@ def test_savings_are_recomputable_from_the_turns_own_times() -> None:
     assert end.saved_ms <= end.oracle_ms
 
 
-@pytest.mark.parametrize("cut", range(1, 22))
+@pytest.mark.parametrize("cut", range(1, 26))
 def test_a_successor_goes_on_from_any_point(cut: int) -> None:
     """Restored from the first `cut` facts of a turn, a machine brings the turn to its end, and never fires what
     already has its result."""
@@ -362,11 +362,16 @@ def test_a_successor_goes_on_from_any_point(cut: int) -> None:
         log.append((Identity(TURN, f"call.{call}", 1, 1), event, first.now))
         first.answered(call)
         done = own(first, done)
+    end = AnswerFinished(reason="stop", usage=Usage(), at_ms=T0)
+    for seq, event in enumerate((AnswerStarted(model="default", engine="s", at_ms=T0), end)):
+        log.append((Identity(TURN, "answer", 1, seq), event, first.now))
+        first.generated(event, "answer")
+    assert cut <= len(log) == 25
 
     machine = TurnMachine(first.machine.accepted, 7, SETUP)
-    restore(machine, log[:cut], {row.id: row for row in (PEOPLE, WEATHER)})
+    owed = restore(machine, log[:cut], {row.id: row for row in (PEOPLE, WEATHER)})
     second = Turn(machine)
-    commands = second.take(resume(machine, second.now))
+    commands = second.take(resume(machine, second.now, owed))
     if any(isinstance(command, Look) for command in commands):
         second.feed(Routed(agent="recruiter", verdict="sure", scores=[], took_ms=1))
         second.feed(Recollected(Recalled(items=(), history=(), at_ms=T0)))
@@ -392,3 +397,6 @@ def test_a_successor_goes_on_from_any_point(cut: int) -> None:
         second.generated(AnswerStarted(model="default", engine="s", at_ms=T0), "answer", epoch)
         second.generated(AnswerFinished(reason="stop", usage=Usage(), at_ms=T0), "answer", epoch)
     assert [type(event) for event in second.said(*TERMINAL)] == [TurnCompleted]
+    written = [type(event) for _, event, _ in log[:cut]] + [type(event) for event in second.said()]
+    assert written.count(PlanCommitted) == 1, "what its owner did not live to write is written by the next"
+    assert sum(kind is ModelAsked for kind in written) >= 2
