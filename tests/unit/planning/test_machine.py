@@ -363,9 +363,9 @@ def test_a_successor_goes_on_from_any_point(cut: int) -> None:
         first.answered(call)
         done = own(first, done)
     end = AnswerFinished(reason="stop", usage=Usage(), at_ms=T0)
-    for seq, event in enumerate((AnswerStarted(model="default", engine="s", at_ms=T0), end)):
-        log.append((Identity(TURN, "answer", 1, seq), event, first.now))
-        first.generated(event, "answer")
+    for seq, said in enumerate((AnswerStarted(model="default", engine="s", at_ms=T0), end)):
+        log.append((Identity(TURN, "answer", 1, seq), said, first.now))
+        first.generated(said, "answer")
     assert cut <= len(log) == 25
 
     machine = TurnMachine(first.machine.accepted, 7, SETUP)
