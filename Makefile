@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint types format setup setup-run lock bench bench-parser bench-firing image clean
+.PHONY: help demo up test check lint types format setup setup-run lock bench bench-parser bench-firing bench-memory image clean
 BIN := .venv/bin
 # The newest supported Python that starts; a version manager may offer names that do not.
 BASE_PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do \
@@ -43,6 +43,11 @@ bench-parser: setup ## figures: the push parser against others
 
 bench-firing: setup ## figures: time hidden by firing early
 	@$(BIN)/python -m tests.bench.firing
+
+LOCOMO ?= $(wildcard ../shared/data/locomo5.json)
+
+bench-memory: setup ## figures: what memory finds (LOCOMO=FILE in the public LoCoMo format), how fast it takes and gives
+	@$(BIN)/python -m tests.bench.memory $(if $(LOCOMO),--locomo "$(LOCOMO)")
 
 setup: base-python ## virtual environment, packages, browser, model, for tests and benchmarks (quick the second time)
 	@$(BASE_PYTHON) scripts/setup.py check

@@ -265,7 +265,10 @@ class MemoryWorker:
         drafts = {batch.partition: await self._drafts(batch) for batch in batches}
         texts = [draft.embedded for rows in drafts.values() for _, draft in rows]
         started = self._clock_ms()
-        vectors = iter(await self._embedder.embed(texts) if texts else [])
+        # An embedder pads a batch to its longest text, so texts of a length go together.
+        order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+        found = await self._embedder.embed([texts[place] for place in order]) if texts else []
+        vectors = (vector for _, vector in sorted(zip(order, found, strict=True), key=lambda pair: pair[0]))
         if texts:
             self.metrics.embed_seconds.observe((self._clock_ms() - started) / 1e3)
         return {
