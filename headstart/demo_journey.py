@@ -19,7 +19,7 @@ from rich.console import Console
 from headstart.client import Client
 from headstart.client_readers import Frame
 from headstart.client_streams import Turn
-from headstart.stack import running
+from headstart.stack import Stack, running
 from headstart.timeline import render
 from headstart.turn_facts import facts_of, of_type, until_remembered
 from memory.opening import Parts
@@ -47,22 +47,28 @@ def demo(
     configure_logging("warning")
     with tempfile.TemporaryDirectory(prefix="headstart-demo-") as folder:
         settings = Settings.from_env(os.environ).but(data=(data or Path(folder)).resolve())
-        if "port" not in settings.given and not processes:
+        if "port" not in settings.given:
             settings = settings.but(port=0)
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(_demo(settings, processes, Console(highlight=False)))
+            runner.run(_demo(settings, processes, Console(highlight=False, soft_wrap=True)))
 
 
 async def _demo(settings: Settings, processes: bool, console: Console) -> None:
     console.print("[bold]Headstart starts[/bold]")
     async with running(settings, processes=processes, say=console.print) as stack:
         console.print(f"Ready after {stack.started_s:.1f} s\n")
-        async with Client(stack.url, key=stack.key) as client:
-            first, first_s = await _ask(client, FIRST, console)
-            await until_remembered(stack.parts.store, first)
-            second, second_s = await _ask(client, SECOND, console)
-            await _show_memory(stack.parts, second, console)
+        first_s, second_s = await stack.during(_two_turns(stack, console))
         console.print(f"\nStart {stack.started_s:.1f} s, first turn {first_s:.1f} s, second turn {second_s:.1f} s")
+
+
+async def _two_turns(stack: Stack, console: Console) -> tuple[float, float]:
+    """Both questions, with what memory gave to the second; gives how long each turn took, in seconds."""
+    async with Client(stack.url, key=stack.key) as client:
+        first, first_s = await _ask(client, FIRST, console)
+        await until_remembered(stack.parts.store, first)
+        second, second_s = await _ask(client, SECOND, console)
+        await _show_memory(stack.parts, second, console)
+    return first_s, second_s
 
 
 async def _ask(client: Client, question: str, console: Console) -> tuple[str, float]:

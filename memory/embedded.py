@@ -96,6 +96,11 @@ class EmbeddedPostgres:
         if self._child is not None:
             self._child.kill()
 
+    def check(self) -> None:
+        """Raises PeerUnavailable, with the end of its log, if it was started and has ended by itself."""
+        if self._child is not None:
+            self._child.check()
+
     async def __aenter__(self) -> Self:
         await self.start()
         return self

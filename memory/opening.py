@@ -60,12 +60,16 @@ async def open_bus(settings: Settings, client: str) -> AsyncIterator[KafkaBus]:
 
 
 @asynccontextmanager
-async def open_parts(settings: Settings, client: str) -> AsyncIterator[Parts]:
-    """All of them; the store follows the bus's log. Raises Misconfigured, naming each variable that is not set."""
+async def open_parts(settings: Settings, client: str, *, embeds: bool = True) -> AsyncIterator[Parts]:
+    """All of them; the store follows the bus's log. Raises Misconfigured, naming each variable that is not set.
+
+    embeds: load an embedding model of this process now, which takes seconds; else on its first use.
+    """
     settings.require("kafka", "postgres")
     async with AsyncExitStack() as stack:
         embedder = embedder_from(settings)
-        await embedder.start()
+        if embeds or settings.embeddings_url is not None:
+            await embedder.start()
         stack.push_async_callback(embedder.close)
         store = await stack.enter_async_context(open_store(settings, embedder.dimensions))
         bus = await stack.enter_async_context(open_bus(settings, client))

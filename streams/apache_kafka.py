@@ -192,6 +192,10 @@ class ApacheKafka:
         if self._child is not None:
             self._child.kill()
 
+    def check(self) -> None:
+        if self._child is not None:
+            self._child.check()
+
     async def __aenter__(self) -> Self:
         await self.start()
         return self

@@ -3,7 +3,7 @@
 A broker or database that is left behind keeps its port, its lock file and its memory, so every process started here
 goes through a launcher that asks the kernel for a signal at the parent's death (PR_SET_PDEATHSIG) and then becomes the
 program. The kernel ties that wish to the *thread* that forked, so it is made on the main thread only; elsewhere, and
-where the kernel has no such wish, the `atexit` sweep below does it for every ordinary end of the interpreter.
+where the kernel has no such wish, `end_all` at exit does it for every ordinary end of the interpreter.
 
 A child gets its own session: Ctrl-C in a terminal reaches the parent alone, which then stops its children in order.
 `subprocess` rather than asyncio's transports: a child started under one event loop can be stopped under another.
@@ -169,15 +169,17 @@ async def until_listening(child: Child, host: str, port: int, timeout_s: float) 
         ) from None
 
 
-@atexit.register
-def _sweep() -> None:
-    """Ends what is still running when the interpreter exits: first politely, after 5 seconds by force."""
+def end_all(grace_s: float = 5.0) -> None:
+    """Ends every program that still runs: politely, after `grace_s` seconds by force. Blocking."""
     left = [child for child in _living if child.running]
     for child in left:
         child.process.send_signal(child.stop_signal)
     for child in left:
         try:
-            child.process.wait(5)
+            child.process.wait(grace_s)
         except subprocess.TimeoutExpired:
             child.kill()
             child.process.wait()
+
+
+atexit.register(end_all)

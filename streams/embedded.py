@@ -52,6 +52,10 @@ class Broker(Protocol):
         """Ends it as a crash would (SIGKILL), at once."""
         ...
 
+    def check(self) -> None:
+        """Raises PeerUnavailable, with the end of its log, if it was started and has ended by itself."""
+        ...
+
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(
@@ -103,6 +107,10 @@ class EmbeddedBroker:
     def kill(self) -> None:
         if self._child is not None:
             self._child.kill()
+
+    def check(self) -> None:
+        if self._child is not None:
+            self._child.check()
 
     async def __aenter__(self) -> Self:
         await self.start()
