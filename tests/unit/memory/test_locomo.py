@@ -39,4 +39,6 @@ def test_turns_are_dated_and_questions_name_their_evidence(tmp_path: Path) -> No
     assert second.at_ms - first.at_ms == TURN_MS
     assert (first.session, third.session, third.id) == (1, 2, "D2:1")
     [question] = dialogue.questions
-    assert (question.text, question.category, question.evidence) == ("Who ran?", 4, {"D1:1", "D1:2"})
+    assert (question.text, question.category, question.evidence) == (
+        "Who ran?", 4, frozenset({"D1:1", "D1:2"}),
+    )  # fmt: skip
