@@ -102,17 +102,20 @@ class Connection:
         except HeadstartError as error:
             self._fail(error, body)
             return
-        await self._answering(self._handle(body), body)
+        await self._answering(self._handle(body, len(data)), body)
 
-    async def _handle(self, body: Mapping[str, Any]) -> None:
+    async def _handle(self, body: Mapping[str, Any], size_bytes: int) -> None:
         kind = body.get("type")
         if not isinstance(kind, str):
             raise InvalidInput("a frame has a 'type'", code="missing_type", param="type")
+        if kind == "response.create":
+            self._create(body, size_bytes)
+            return
         handler = _HANDLERS.get(kind)
         if handler is None:
             raise InvalidInput(
                 "a frame of unknown type", code="unknown_frame", param="type",
-                hint=f"known are {', '.join(_HANDLERS)}",
+                hint=f"known are response.create, {', '.join(_HANDLERS)}",
             )  # fmt: skip
         await handler(self, body)
 
@@ -149,13 +152,13 @@ class Connection:
 
     # response.create
 
-    async def _create(self, body: Mapping[str, Any]) -> None:
+    def _create(self, body: Mapping[str, Any], size_bytes: int) -> None:
         request = self._steering.prepended(parse_create(body))
         if request.background:
             raise InvalidInput("'background' is not for sockets: closing one cancels nothing", param="background")
         if self._services.draining:
             raise Refused("this gateway is stopping", code="draining", hint="connect again, another one will answer")
-        if self._lanes.request(request):
+        if self._lanes.request(request, size_bytes):
             self._spawn(self._answering(self._start(request), body))
         else:
             self._answer(control("headstart.queued", {"event_id": request.event_id or None}, request.stream_id))
@@ -236,7 +239,6 @@ class Connection:
 
 
 _HANDLERS: Final[dict[str, Callable[[Connection, Mapping[str, Any]], Awaitable[None]]]] = {
-    "response.create": Connection._create,
     "response.cancel": Connection._cancel,
     "response.steer": Connection._steer,
     "session.attach": Connection._attach,

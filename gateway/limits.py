@@ -18,7 +18,8 @@ class Limits:
     frame_bytes: a larger frame or body is refused by name; four times as much ends the socket (1009).
     window_bytes: how far a client may be behind before it is fed from the log.
     turns_per_second / turns_burst, frames_per_second / frames_burst: per key, on this gateway.
-    lanes, lane_requests: lanes of one socket, and requests that wait in one lane. attached: conversations and turns
+    lanes, lane_requests, waiting_bytes: lanes of one socket, requests that wait in one lane, and bytes of all requests
+    that wait on one socket. attached: conversations and turns
     that one socket follows. sockets: open sockets of one gateway. idle_channels: conversations nobody listens to that
     are still folded, so that the next turn of each begins without reading the log.
     repeat_after_ms: a keyed submit that is not accepted by then is looked for in the log. accept_ms: then the client
@@ -34,6 +35,7 @@ class Limits:
     frames_burst: int = 1000
     lanes: int = 64
     lane_requests: int = 16
+    waiting_bytes: int = 1024 * KIB
     attached: int = 256
     sockets: int = 20_000
     idle_channels: int = 4096

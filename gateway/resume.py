@@ -22,7 +22,7 @@ from streams.events.turn import TurnAccepted
 from streams.fence import Fence
 from streams.offsets import Cursor, CursorMaker
 
-ENDED_KEPT: Final = 32  # ended turns whose fence is kept, so that a late repeat of their facts is still a repeat
+ENDED_KEPT: Final = 16  # ended turns that are remembered, so that a late repeat of their first fact opens nothing
 After = Cursor | Literal["start", "live"]
 
 
@@ -109,6 +109,8 @@ class ConversationFold:
                 source = value
         try:
             who = Identity.parse(named.decode())
+            if who.subject in self._ended:
+                return None  # nothing makes a frame after a turn's terminal fact
             if self._fence.judge(who, source.decode(), kind.decode()) != "counts":
                 return None
             event = decode(record)
@@ -120,7 +122,7 @@ class ConversationFold:
 
     def _fold(self, offset: int, who: Identity, event: Event) -> Step:
         turn = who.subject
-        if isinstance(event, TurnAccepted) and turn not in self._open and turn not in self._ended:
+        if isinstance(event, TurnAccepted) and turn not in self._open:
             oldest = self.oldest_open()
             span = Span(oldest.begin if oldest else offset, offset)
             self._open[turn] = (span, TurnProjector(event, self._cursors))
@@ -136,10 +138,9 @@ class ConversationFold:
         if opened and opened[1].ended:
             del self._open[turn]
             self._ended[turn] = opened[0]
+            self._fence.forget(turn)
             if len(self._ended) > ENDED_KEPT:
-                eldest = next(iter(self._ended))
-                del self._ended[eldest]
-                self._fence.forget(eldest)
+                del self._ended[next(iter(self._ended))]
         return Step(Fact(offset, origin, who, event), frames)
 
     def _note(self, offset: int, event: Event) -> list[Frame]:

@@ -24,25 +24,27 @@ class Lane:
 
     def __init__(self) -> None:
         self.running = 0
-        self.waiting: deque[CreateRequest] = deque()
+        self.waiting: deque[tuple[CreateRequest, int]] = deque()
 
 
 class Lanes:
     """The lanes of one socket. A lane exists while something runs or waits in it."""
 
-    __slots__ = ("_lanes", "_limits")
+    __slots__ = ("_lanes", "_limits", "waiting_bytes")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._lanes: dict[str, Lane] = {}
+        self.waiting_bytes = 0
 
     def __len__(self) -> int:
         return len(self._lanes)
 
-    def request(self, request: CreateRequest) -> bool:
-        """Takes a request: True when it is to start now, False when it waits for its turn in the lane.
+    def request(self, request: CreateRequest, size_bytes: int = 0) -> bool:
+        """Takes a request of this size: True when it is to start now, False when it waits for its turn in the lane.
 
-        Raises Refused (`too_many_requests`) when there are too many lanes, or too many wait in this one.
+        Raises Refused (`too_many_requests`) when there are too many lanes, too many wait in this one, or too much
+        waits on the socket.
         """
         name = request.stream_id or OWN_LANE
         lane = self._lanes.get(name)
@@ -61,7 +63,13 @@ class Lanes:
                 f"at most {self._limits.lane_requests} requests wait in a lane", code="too_many_requests",
                 param="stream_id",
             )  # fmt: skip
-        lane.waiting.append(request)
+        if self.waiting_bytes + size_bytes > self._limits.waiting_bytes:
+            raise Refused(
+                f"at most {self._limits.waiting_bytes} bytes of requests wait on a socket", code="too_many_requests",
+                param="input",
+            )  # fmt: skip
+        lane.waiting.append((request, size_bytes))
+        self.waiting_bytes += size_bytes
         return False
 
     def finished(self, stream_id: str | None) -> CreateRequest | None:
@@ -75,6 +83,8 @@ class Lanes:
             return None
         if lane.waiting:
             lane.running = 1
-            return lane.waiting.popleft()
+            request, size_bytes = lane.waiting.popleft()
+            self.waiting_bytes -= size_bytes
+            return request
         del self._lanes[name]
         return None

@@ -79,7 +79,8 @@ def watch_turn(
 
     spawn: runs a coroutine in the background of the connection.
     """
-    turn = started.prepared.turn
+    # The timers outlive the request: what they hold must be small.
+    turn, fold = started.prepared.turn, started.prepared.channel.fold
     loop = asyncio.get_running_loop()
 
     def waits() -> bool:
@@ -100,7 +101,7 @@ def watch_turn(
     def give_up() -> None:
         if not waits():
             return
-        if started.prepared.channel.fold.open_turns():
+        if fold.open_turns():
             # It stands behind another turn of its conversation, which is carried out: ask again later.
             loop.call_later(services.limits.accept_ms / 1000, give_up)
         else:

@@ -65,3 +65,14 @@ def test_lanes_and_waiting_requests_are_bounded() -> None:
 
 def test_an_end_nobody_waited_for_is_nothing() -> None:
     assert Lanes(Limits()).finished("unknown") is None
+
+
+def test_bytes_that_wait_on_a_socket_are_bounded() -> None:
+    lanes = Lanes(Limits(waiting_bytes=100))
+    assert lanes.request(request("a", "one"), 1000)
+    assert not lanes.request(request("b", "one"), 60)
+    with pytest.raises(Refused):
+        lanes.request(request("c", "one"), 60)
+    assert text(lanes.finished("one")) == "b"
+    assert lanes.waiting_bytes == 0
+    assert not lanes.request(request("d", "one"), 100)
