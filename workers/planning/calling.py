@@ -194,7 +194,8 @@ class _Course:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
             if self._announced:
-                _ = await self.writer.post(TurnHeartbeat(at_ms=int(self._caller.clock_ms())))
+                beat = self.writer.post(TurnHeartbeat(at_ms=int(self._caller.clock_ms())))
+                _ = await asyncio.shield(beat)  # half a post would break the stage's writer, and the answer needs it
             if self._item.manifest.effect != "pure":
                 await self._caller.hold(self._accepted, self._item, self.number)
 
