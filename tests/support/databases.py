@@ -38,7 +38,13 @@ def postgres_server() -> Iterator[str]:
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
-    """In a thread of its own: a module's fixture is made while the loop of its first test is running."""
+    """In a thread of its own where a loop is running: a module's fixture is made while its first test's loop is. Else
+    here, so that the kernel ends the server with this process even when that is killed."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(work)
+        return
     with ThreadPoolExecutor(1) as thread:
         thread.submit(asyncio.run, work).result()
 

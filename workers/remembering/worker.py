@@ -80,6 +80,7 @@ class MemoryWorker:
         self._poison: list[tuple[Record, HeadstartError]] = []
         self._paced_at_ms = self._idle_paced_at_ms = clock_ms()
         self._holes: set[tuple[int, int, int]] = set()
+        self._alarmed = False
         self._failures = 0
         self._stopping = False
         self._measuring = False
@@ -207,8 +208,9 @@ class MemoryWorker:
             self.metrics.records.inc(count)
             behind_ms = self._wall_ms() - newest_ms
             self.metrics.lag_seconds.set(behind_ms / 1e3)
-            if behind_ms > ALARM_LAG_MS:
+            if behind_ms > ALARM_LAG_MS and not self._alarmed:
                 log.error("memory is %.1f hours behind, over half of what the log keeps", behind_ms / 3.6e6)
+            self._alarmed = behind_ms > ALARM_LAG_MS
 
     def _reads_again(self, record: Record, expected: int) -> bool:
         """Whether a hole before this record is worth reading again from what is stored: a reader may have skipped
