@@ -66,6 +66,8 @@ class PartitionView:
         self.owned: set[str] = set()
         self.tails: OrderedDict[str, Tail] = OrderedDict()
         self._settling: OrderedDict[str, None] = OrderedDict()
+        self._unstored: dict[str, Tail] = {}  # by conversation: tails with ended turns
+        self._stored_position = -1
 
     def feed(self, record: Record) -> Seen | None:
         """The next record of `events`. None when it does not count. Raises InvalidInput or UnknownEvent on a record
@@ -111,9 +113,13 @@ class PartitionView:
 
     def stored(self, position: int) -> None:
         """Postgres holds every turn that ended at or before this offset: their text need not be kept."""
-        for tail in self.tails.values():
-            if tail.ended and tail.ended[0].end_offset <= position:
-                tail.ended = [record for record in tail.ended if record.end_offset > position]
+        if position <= self._stored_position:
+            return
+        self._stored_position = position
+        for conversation, tail in list(self._unstored.items()):
+            tail.ended = [record for record in tail.ended if record.end_offset > position]
+            if not tail.ended:
+                del self._unstored[conversation]
 
     def _accepted(self, tail: Tail, event: TurnAccepted, offset: int) -> None:
         facts: list[tuple[Identity, Event, float]] | None = None if event.turn in self.owned else []
@@ -123,6 +129,7 @@ class PartitionView:
 
     def _ended(self, tail: Tail, turn: str, state: OpenTurn) -> None:
         tail.ended.append(state.projector.record())
+        self._unstored[state.accepted.conversation] = tail
         if tail.running == turn:
             tail.running = ""
         del self.open[turn]
