@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 FOLDER = Path(__file__).parent
 CUT = "✂"
 
@@ -257,6 +259,37 @@ def json_list(scene: Scene) -> str | None:
     return compact([{"name": part[0], "arguments": part[1]} for part in scene.parts if not isinstance(part, str)])
 
 
+def yaml_plan(scene: Scene, write: Callable[[list[tuple[str, dict[str, Any]]]], str]) -> str | None:
+    """Calls alone stand bare; among words each run of calls stands in a block of its own."""
+    if scene.reasoning:
+        return None
+    if calls_only(scene):
+        return write([part for part in scene.parts if not isinstance(part, str)])
+    texts = [part if isinstance(part, str) else f"```yaml\n{write([part])}```" for part in scene.parts]
+    return "\n".join(texts)
+
+
+def yaml_dumped(calls: list[tuple[str, dict[str, Any]]]) -> str:
+    plan = [{"name": name, "arguments": arguments} for name, arguments in calls]
+    return yaml.safe_dump(plan, sort_keys=False, allow_unicode=True)
+
+
+def yaml_by_hand(calls: list[tuple[str, dict[str, Any]]]) -> str:
+    """As models write it: JSON for what needs quotes and for containers, `|` for text of several lines."""
+    lines = ["calls:"]
+    for name, arguments in calls:
+        lines += [f"  - name: {name}", "    arguments:" + ("" if arguments else " {}")]
+        for key, value in arguments.items():
+            if isinstance(value, str) and "\n" in value:
+                lines.append(f"      {key}: |-  # text")
+                lines += ["        " + line for line in value.split("\n")]
+            elif isinstance(value, str) and value.replace(" ", "").replace(CUT, "").isalnum():
+                lines.append(f"      {key}: {value}")
+            else:
+                lines.append(f"      {key}: {compact(value)}")
+    return "\n".join(lines) + "\n"
+
+
 # Dialect of the parser, style of the trace, how it is written.
 WRITERS: tuple[tuple[str, str, Callable[[Scene], str | None]], ...] = (
     ("hermes", "", hermes),
@@ -273,6 +306,8 @@ WRITERS: tuple[tuple[str, str, Callable[[Scene], str | None]], ...] = (
     ("llama", "json_", llama),
     ("llama", "pythonic_", llama_pythonic),
     ("json_list", "", json_list),
+    ("yaml_plan", "dumped_", lambda scene: yaml_plan(scene, yaml_dumped)),
+    ("yaml_plan", "by_hand_", lambda scene: yaml_plan(scene, yaml_by_hand)),
 )
 
 # Broken in ways that no rule mends: nothing may be called, and the break must be told.
@@ -313,12 +348,18 @@ BROKEN: dict[str, tuple[str, ...]] = {
         '[{"arguments": {}}]',
         '[{"name": "now", "arguments": {"a" 1}}]',
     ),
+    "yaml_plan": (
+        "- arguments:\n    a: 1\n",
+        "- name: now\n  arguments: [1, 2]\n",
+        "- name: now\n  arguments:\n    a: {b: [c}\n",
+        "- name:\n  arguments: {}\n",
+    ),
 }
 
 
 def trace(dialect: str, scene: Scene, style: str, text: str) -> dict[str, Any]:
     # Where a line end separates words from a call, the one behind a call stays with the words that follow.
-    between = "\n" if dialect in ("hermes", "qwen3_xml", "glm") else ""
+    between = "\n" if dialect in ("hermes", "qwen3_xml", "glm", "yaml_plan") else ""
     words = between.join(part for part in scene.parts if isinstance(part, str))
     calls = [part for part in scene.parts if not isinstance(part, str)]
     if scene.cut:

@@ -14,6 +14,7 @@ from workers.toolcalls.dialects import (
     mistral,
     openai_deltas,
     qwen3_xml,
+    yaml_plan,
 )
 from workers.toolcalls.dialects.base import Dialect
 
@@ -35,6 +36,7 @@ _DIALECTS: dict[str, Dialect] = {
         hermes.DIALECT,
         llama.DIALECT,
         json_list.DIALECT,
+        yaml_plan.DIALECT,
     )
 }
 
