@@ -33,6 +33,7 @@ PURE = (
     "streams/events/*.py", "streams/topology.py", "streams/codec.py", "streams/ids.py", "streams/offsets.py",
     "streams/fence.py", "streams/coalesce.py", "streams/errors.py", "streams/watermark.py", "streams/lane_queue.py",
     "memory/records.py", "memory/rows.py", "memory/recall.py", "memory/selection.py",
+    "memory/drafts.py", "memory/keys.py", "workers/remembering/fold.py",
     "workers/toolcalls/**/*.py", "workers/planning/commands.py", "workers/planning/firing.py",
     "workers/planning/machine.py", "workers/planning/model_calls.py", "workers/planning/partition.py",
     "workers/planning/rendering.py", "workers/planning/restoring.py", "workers/planning/savings.py",
