@@ -72,6 +72,13 @@ def record_of(topic: str, message: Any) -> Record:
     )
 
 
+async def _started(consumer: AIOKafkaConsumer) -> None:
+    """Starts a client so far that it can be stopped: `stop` cancels a task of the client and waits for it, which
+    raises CancelledError where that task has not had its first turn."""
+    await consumer.start()
+    await asyncio.sleep(0)
+
+
 def monotonic_ms() -> int:
     return time.monotonic_ns() // 1_000_000
 
@@ -95,7 +102,7 @@ class KafkaReader:
         """Connect and resolve the positions. Raises KafkaError."""
         async with self._changing:
             consumer = self._connection.consumer(auto_offset_reset="none")
-            await consumer.start()
+            await _started(consumer)
             self._consumer = consumer
             self._positions = await self._resolve(start)
             self._assign(consumer)
@@ -190,7 +197,7 @@ class KafkaReader:
         """Swap the client for a new one. Raises PeerUnavailable, and then nothing has changed."""
         fresh = self._connection.consumer(auto_offset_reset="none")
         try:
-            await fresh.start()
+            await _started(fresh)
         except BaseException as error:
             await fresh.stop()
             if isinstance(error, KafkaError):
