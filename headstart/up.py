@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -13,10 +14,12 @@ from rich.console import Console
 
 from headstart.stack import running, write_environment
 from streams.child import end_all
+from streams.errors import HeadstartError
 from streams.process import configure_logging, new_event_loop
 from streams.settings import Settings
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+STOP_AFTER_DEATH_S: Final = 20.0  # the others may need what has died in order to end well
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +39,9 @@ def up(
         settings = settings.but(port=port)
     configure_logging("warning" if "log_level" not in settings.given else settings.log_level)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(_up(settings, processes, Console(highlight=False, soft_wrap=True)))
+        status = runner.run(_up(settings, processes, Console(highlight=False, soft_wrap=True)))
+    if status:
+        raise typer.Exit(status)
 
 
 class _Told:
@@ -49,15 +54,15 @@ class _Told:
 
     def tell(self) -> None:
         if self.stopping:
-            end_all(grace_s=0.0)
-            os._exit(130)
+            _end_at_once(130)
         self.stopping = True
         self._console.print("Headstart stops (Ctrl-C again: at once)")
         assert self._main is not None
         self._main.cancel()
 
 
-async def _up(settings: Settings, processes: bool, console: Console) -> None:
+async def _up(settings: Settings, processes: bool, console: Console) -> int:
+    """Gives the exit status. Raises HeadstartError when it can not start."""
     told = _Told(console)
     loop = asyncio.get_running_loop()
     for number in SIGNALS:
@@ -70,8 +75,19 @@ async def _up(settings: Settings, processes: bool, console: Console) -> None:
             console.print(f"  terminal    headstart chat --url {stack.url} --key {stack.key}")
             console.print(f"  elsewhere   . {write_environment(stack)}   (then every headstart command finds it)")
             console.print(f"  data        {settings.data}   (Ctrl-C stops everything)")
-            await stack.during(asyncio.Event().wait())
+            try:
+                await stack.during(asyncio.Event().wait())
+            except HeadstartError as error:
+                sys.stderr.write(f"headstart: {error}\n")
+                loop.call_later(STOP_AFTER_DEATH_S, _end_at_once, 1)
+                return 1
     except asyncio.CancelledError:
         if not told.stopping:
             raise
     console.print("Headstart has stopped")
+    return 0
+
+
+def _end_at_once(status: int) -> None:
+    end_all(grace_s=0.0)
+    os._exit(status)
