@@ -1,0 +1,74 @@
+"""LangGraph's and pydantic-ai's agents on the same grid: an environment of their own, and their runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from tests.bench.firing_grid import Cell, skill_name
+
+PINNED: Final = (
+    "langgraph==1.2.22", "langchain-core==1.7.2", "langchain-openai==1.7.3", "pydantic-ai-slim[openai]==2.68.0",
+    "openai==3.54.0", "httpx",
+)  # fmt: skip
+FRAMEWORKS: Final = ("langgraph", "pydantic_ai")
+AGENT: Final = Path(__file__).with_name("firing_agent.py")
+WARM_UP: Final = 999
+LETTERS: Final = {"langgraph": "l", "pydantic_ai": "p"}
+
+
+class NotInstalled(Exception):
+    """The environment could not be made; the message says why."""
+
+
+def environment(cache: Path) -> Path:
+    """The environment's Python; made, once, with the pinned versions. Raises NotInstalled."""
+    folder = cache / "bench-agents"
+    python, stamp = folder / "bin" / "python", folder / "pinned.json"
+    if stamp.exists() and json.loads(stamp.read_text()) == list(PINNED):
+        return python
+    sys.stderr.write(f"making {folder} with {', '.join(PINNED)} (about a minute; --no-others leaves them out)\n")
+    for command in ([sys.executable, "-m", "venv", str(folder)], [str(python), "-m", "pip", "install", "-q", *PINNED]):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise NotInstalled(f"{' '.join(command[:4])} …: {done.stderr.strip()[-400:]}")
+    stamp.write_text(json.dumps(PINNED))
+    return python
+
+
+async def turns(
+    python: Path, framework: str, port: int, cells: Sequence[Cell], at_once: Mapping[int, int]
+) -> list[float]:
+    """Each cell's turn in ms, from the request for the plan to the one with its calls' results; in order.
+
+    at_once: how many run side by side, by the cell's rate.
+    """
+    lines = []
+    for number, cell in [(WARM_UP, cells[0]), *enumerate(cells)]:
+        values = f"{cell.rate},{cell.delay_ms},{cell.calls},{cell.after},{cell.needed}"
+        lines.append(json.dumps({
+            "run": run_of(framework, number), "cell": values, "skill": skill_name(cell.delay_ms),
+            "delay_ms": cell.delay_ms, "at_once": at_once[cell.rate],
+        }))  # fmt: skip
+    quiet = {name: text for name, text in os.environ.items() if not name.startswith(("LANG", "OPENAI", "LOGFIRE"))}
+    process = await asyncio.create_subprocess_exec(
+        str(python), str(AGENT), framework, f"http://127.0.0.1:{port}", env=quiet,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    _, errors = await process.communicate("\n".join(lines).encode())
+    if process.returncode:
+        raise RuntimeError(f"{framework} failed: {errors.decode()[-2_000:]}")
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/turns") as answer:
+        took_ms: dict[str, float] = json.load(answer)
+    return [took_ms[run_of(framework, number)] for number in range(len(cells))]
+
+
+def run_of(framework: str, number: int) -> str:
+    return f"r{number:03d}{LETTERS[framework]}"
