@@ -9,7 +9,7 @@
 
 A cancelled call closes its connection (HTTP/2: its stream), so that the skill sees that nobody waits, and leaves
 nothing behind; whether its effect happened is unknown. httpcore is used rather than httpx above it, because the
-addresses that connections go to must be ours to choose, and it costs half the time.
+addresses that connections go to must be ours to choose.
 """
 
 from __future__ import annotations
