@@ -42,7 +42,10 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--layout", choices=("separate", "one"), action="append", help="only stages so laid out")
     parser.add_argument("--no-vllm", action="store_true", help="leave the load curve of the real engine out")
-    parser.add_argument("--data", type=Path, help="folder for logs and data, kept afterwards; without it a temporary one")
+    parser.add_argument("--partitions", type=int, default=32, help="of the topics that hold conversations")
+    parser.add_argument(
+        "--data", type=Path, help="folder for logs and data, kept afterwards; without it a temporary one"
+    )
     return parser.parse_args(arguments)
 
 
@@ -74,8 +77,9 @@ async def journeys(chosen: argparse.Namespace, folder: Path, figures: dict[str, 
         for layout in chosen.layout or ("separate", "one"):
             kinds = scenarios if layout == "separate" or chosen.turn else [NO_PLAN]
             async with installed(
-                folder / f"{broker}-{layout}", kafka_home=home, separate=layout == "separate"
-            ) as running:
+                folder / f"{broker}-{layout}", kafka_home=home, separate=layout == "separate",
+                partitions=chosen.partitions,
+            ) as running:  # fmt: skip
                 cells += await measure(running, kinds, concurrencies, duration, say)
                 if cost is None:
                     say("  the load generator's own cost …")
@@ -100,7 +104,7 @@ async def load_curve(chosen: argparse.Namespace, folder: Path, figures: dict[str
 async def bench(chosen: argparse.Namespace, folder: Path) -> None:
     machine = report.machine()
     say(report.heading(machine))
-    figures: dict[str, Any] = {"machine": machine, "quick": chosen.quick}
+    figures: dict[str, Any] = {"machine": machine, "quick": chosen.quick, "partitions": chosen.partitions}
     await journeys(chosen, folder, figures)
     if not chosen.no_vllm:
         await load_curve(chosen, folder, figures)

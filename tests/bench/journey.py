@@ -91,6 +91,7 @@ async def measure(
 ) -> list[Cell]:
     """Baseline and journey of each cell, one right after the other, with nothing else going on here."""
     cells = []
+    await _warm_up(installation, scenarios, say)
     layout = "separate processes" if installation.separate else "one process"
     for concurrency in concurrencies:
         tokens = LONG_TOKENS if concurrency >= MANY else SHORT_TOKENS
@@ -104,6 +105,17 @@ async def measure(
                 Cell(installation.broker, layout, scenario, concurrency, tokens, journey, baseline, facts, cpu)
             )
     return cells
+
+
+async def _warm_up(installation: Installation, scenarios: Sequence[Scenario], say: Say) -> None:
+    """A turn of each kind, so that groups are joined, pools filled and connections open. A broker that was just
+    started may need longer for a group's first assignment than a gateway waits for a turn to begin."""
+    async with clients.sockets(installation.where.url, installation.where.keys, 1) as opened:
+        for scenario in scenarios:
+            try:
+                await opened.turn(0, scenario, SHORT_TOKENS, 0)
+            except clients.TurnWentWrong as error:
+                say(f"  the first turn after the start, which is not measured: {error}")
 
 
 def _turn_s(scenario: Scenario, tokens: int) -> float:
