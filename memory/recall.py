@@ -5,7 +5,7 @@
     meaning     cosine, 0 at UNRELATED and 1 at ALIKE; 0 for what only the words found
     words       share of the question's words that the memory holds, rare ones counting more
     around      the same, of the memory and what was said just before it
-    freshness   1 for what was said now, falling to OLD with a half-life of HALF_LIFE_MS
+    freshness   1 for what was said now, falling to OLD with a half-life of HALF_LIFE_MS: it settles what is else equal
     confidence  as stored, 0..1
     form        QUESTION for what only asks, since a question holds no answer; else 1
 
@@ -31,7 +31,7 @@ DAY_MS: Final = 86_400_000
 TERMS: Final = 3
 UNRELATED: Final = 0.1  # cosines of MiniLM between sentences that have nothing in common: -0.1 to 0.15
 ALIKE: Final = 0.8
-OLD: Final = 0.7
+OLD: Final = 0.9
 HALF_LIFE_MS: Final = 30 * DAY_MS
 QUESTION: Final = 0.6
 # Below this a memory does more harm in a prompt than good: neither near in meaning nor with a telling word.

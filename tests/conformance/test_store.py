@@ -569,3 +569,26 @@ async def test_the_graph_finds_what_the_exact_search_finds(server: str) -> None:
         assert len(exact) == len(graph) == 10
         assert len(exact & graph) >= 9
         await store.close()
+
+
+@pytest.mark.asyncio
+async def test_a_projection_cancelled_anywhere_has_happened_whole_or_not_at_all(server: str) -> None:
+    batch = [opened(), turn(1, 2, 9, "one", "1"), memory("m1", "one", NORTH)]
+    outcomes: set[bool] = set()
+    async with fresh_database(server) as dsn:
+        store = PostgresStore(dsn, DIMENSIONS, pool_size=2)
+        await store.migrate()
+        await store.open()
+        for partition in range(60):
+            work = asyncio.create_task(store.project(100 + partition, 9, batch))
+            for _ in range(partition):  # one more turn of the loop each time, until it is through
+                await asyncio.sleep(0)
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+            stored = await store.position(100 + partition)
+            assert stored in (-1, 9)
+            outcomes.add(stored == 9)
+        assert await store.project(PARTITION, 9, batch)
+        assert [message.text for message in (await store.history(conversation_id(1), 10)).messages] == ["one", "1"]
+        assert False in outcomes
+        await store.close()
