@@ -177,17 +177,22 @@ class TurnOwner:
                 await self._caught_up(partition)
 
     async def _measure(self, partitions: list[HeldPartition]) -> None:
-        """Where each partition's `events` are read from, and where they end now."""
+        """Where each partition's `events` are read from, and where they end now. Asked side by side, and of a reader
+        that reads nothing: on the group's own connection each question would wait for the fetch that is held there."""
         group = self._group
         assert group is not None
         reader = await self.bus.reader(EVENTS.name, {})
+
+        async def one(partition: HeldPartition) -> None:
+            number = partition.number
+            committed, end, oldest = await asyncio.gather(
+                group.committed(Place(EVENTS.name, number)), reader.end_offset(number), reader.start_offset(number)
+            )
+            partition.next_offset = max(partition.next_offset, committed or 0, oldest)
+            partition.end_offset = end
+
         try:
-            for partition in partitions:
-                place = Place(EVENTS.name, partition.number)
-                committed, end = await asyncio.gather(group.committed(place), group.end_offset(place))
-                oldest = 0 if end == 0 else await reader.start_offset(partition.number)
-                partition.next_offset = max(partition.next_offset, committed or 0, oldest)
-                partition.end_offset = end
+            await asyncio.gather(*[one(partition) for partition in partitions])
         finally:
             await reader.close()
 
