@@ -159,6 +159,10 @@ class Calls:
         reader.emit(CallOpened(index, name, position))
         return call
 
+    def knows(self, name: str) -> bool:
+        """Whether a skill of that name was offered."""
+        return self._skills is not None and name in self._skills
+
     def close(self, call: OpenCall) -> None:
         """The call is complete. Raises Malformed where its arguments are no object."""
         if not isinstance(call.root, dict):

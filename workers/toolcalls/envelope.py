@@ -87,6 +87,7 @@ def read_call(reader: Reader, calls: Calls, *, sniff: bool = False) -> Steps:
     call: OpenCall | None = None
     early: tuple[int, Any] | None = None  # arguments that came before the name
     several = False
+    loose = False  # arguments stand beside the name
     yield from reader.expect("{")
     try:
         while True:
@@ -101,8 +102,12 @@ def read_call(reader: Reader, calls: Calls, *, sniff: bool = False) -> Steps:
             if sniff and c != '"':
                 return False
             key = yield from read_key(reader, index, c)
-            yield from reader.space()
-            yield from reader.expect(":")
+            c = yield from reader.space()
+            if c == "=" and mending and not sniff:
+                reader.emit(Repaired(index, "equals_sign", reader.position))
+                reader.pos += 1
+            else:
+                yield from reader.expect(":")
             c = yield from reader.space()
             if key in LIST_KEYS and c == "[" and call is None and not sniff:
                 yield from read_list(reader, calls)
@@ -110,7 +115,7 @@ def read_call(reader: Reader, calls: Calls, *, sniff: bool = False) -> Steps:
             elif key == "function" and c == "{" and call is None and not sniff:
                 yield from read_call(reader, calls)
                 several = True
-            elif name is None and (key in NAME_KEYS or (mending and key in OTHER_NAME_KEYS)) and c in "\"'":
+            elif name is None and (key in NAME_KEYS or (mending and key in OTHER_NAME_KEYS)) and c in "\"'“":
                 name = yield from word(reader, index, c)
                 if early is not None:
                     call = calls.open(name, start)
@@ -118,7 +123,7 @@ def read_call(reader: Reader, calls: Calls, *, sniff: bool = False) -> Steps:
                     _take_early(reader, call, early)
                 elif not sniff:
                     call = calls.open(name, start)
-            elif key in ARGUMENT_KEYS or (mending and key in OTHER_ARGUMENT_KEYS):
+            elif not loose and (key in ARGUMENT_KEYS or (mending and key in OTHER_ARGUMENT_KEYS)):
                 if sniff and c != "{":
                     return False
                 if name is None:
@@ -130,12 +135,23 @@ def read_call(reader: Reader, calls: Calls, *, sniff: bool = False) -> Steps:
                     yield from read_arguments(reader, call)
             elif sniff and call is None and key not in ("type", "id"):
                 return False
+            elif mending and call is not None and _beside(call, key, loose):
+                if not loose:
+                    reader.emit(Repaired(index, "arguments_beside_name", reader.position))
+                    call.begin()
+                    loose = True
+                call.argument(key, (yield from skipped(reader, index)))
+            elif mending and c == "{" and name is None and not sniff and calls.knows(key):
+                reader.emit(Repaired(None, "name_as_key", reader.position))
+                name = key
+                call = calls.open(name, start)
+                yield from read_arguments(reader, call)
             else:
                 yield from skipped(reader, index)
             c = yield from reader.space()
             if c == ",":
                 reader.pos += 1
-            elif c != "}" and not (mending and c in "\"'"):
+            elif c != "}" and not (mending and c in "\"'“"):
                 raise Malformed(reader.position, "unexpected_text", f"{c!r} where a comma or the call's end is due")
     except Ended as ended:
         if call is None or not isinstance(call.root, dict) or not reader.mends_end(ended, call.index):
@@ -146,13 +162,20 @@ def read_call(reader: Reader, calls: Calls, *, sniff: bool = False) -> Steps:
         if sniff:
             return False
         raise Malformed(start, "no_name", "a call without a name")
-    if call.root is None:
+    if loose:
+        call.end()
+    elif call.root is None:
         if not mending:
             raise Malformed(start, "no_arguments", "a call without arguments")
         reader.emit(Repaired(call.index, "no_arguments", reader.position))
         read_closed_arguments(reader, call, "", reader.position)
     calls.close(call)
     return True
+
+
+def _beside(call: OpenCall, key: str, loose: bool) -> bool:
+    """Whether an entry beside the name is one of the call's arguments."""
+    return call.known is not None and key in call.known and (loose or call.root is None)
 
 
 def _take_early(reader: Reader, call: OpenCall, early: tuple[int, Any]) -> None:
@@ -180,6 +203,14 @@ def read_list(reader: Reader, calls: Calls) -> Steps:
                 reader.emit(Repaired(None, "trailing_comma", reader.position))
             reader.pos += 1
             return
+        if reader.repair and (c == "," and comma):
+            reader.emit(Repaired(None, "extra_comma", reader.position))
+            reader.pos += 1
+            continue
+        if reader.repair and c == "/" and (yield from reader.literal("//")) is not None:
+            reader.emit(Repaired(None, "comment", reader.position))
+            yield from reader.past("\n")
+            continue
         if c != "{":
             raise Malformed(reader.position, "unexpected_text", f"{c!r} where a call is due")
         yield from read_call(reader, calls)

@@ -184,6 +184,35 @@ def single_quoted(reader: Reader, index: int | None) -> Steps:
             return "".join(parts)
 
 
+def curly_quoted(reader: Reader, index: int | None) -> Steps:
+    """A string in typographic quotes, from behind the opening one (repair mode only); returns its value."""
+    parts: list[str] = []
+    while True:
+        buf, pos = reader.buf, reader.pos
+        end = buf.find("”", pos)
+        if end >= 0:
+            parts.append(buf[pos:end])
+            reader.pos = end + 1
+            break
+        parts.append(buf[pos:])
+        reader.pos = len(buf)
+        try:
+            yield from reader.more()
+        except Ended as ended:
+            if not reader.mends_end(ended, index):
+                raise
+            break
+    text = "".join(parts)
+    mended: list[str] = []
+    at = 0
+    while (found := text.find("\\", at)) >= 0:
+        mended.append(text[at:found])
+        used, piece = repair.escape(text, found)
+        mended.append(piece)
+        at = found + used
+    return "".join((*mended, text[at:]))
+
+
 def captured(reader: Reader, index: int | None, level: int) -> Steps:
     """A container, from its opening bracket, of which only the end is looked for; returns its value and compact
     text.
@@ -322,6 +351,10 @@ def word(reader: Reader, index: int | None, c: str) -> Steps:
         reader.emit(Repaired(index, "single_quotes", reader.position))
         reader.pos += 1
         return (yield from single_quoted(reader, index))
+    if c == "“" and reader.repair:
+        reader.emit(Repaired(index, "curly_quotes", reader.position))
+        reader.pos += 1
+        return (yield from curly_quoted(reader, index))
     if c != '"':
         raise Malformed(reader.position, "unexpected_text", f"{c!r} where a string is due")
     reader.pos += 1
@@ -330,7 +363,7 @@ def word(reader: Reader, index: int | None, c: str) -> Steps:
 
 def key(reader: Reader, index: int | None, c: str) -> Steps:
     """An object's key, from its first character `c`; in repair mode also a bare one. Returns its value."""
-    if c == '"' or c == "'" or not reader.repair:
+    if c in "\"'“" or not reader.repair:
         return (yield from word(reader, index, c))
     if c in ",:[]{}":
         raise Malformed(reader.position, "unexpected_text", f"{c!r} where a key is due")
@@ -346,7 +379,7 @@ def key(reader: Reader, index: int | None, c: str) -> Steps:
 def skipped(reader: Reader, index: int | None) -> Steps:
     """Any value, which is read past; returns it."""
     c = yield from reader.space()
-    if c in "\"'":
+    if c in "\"'" or (c == "“" and reader.repair):
         return (yield from word(reader, index, c))
     if c in "{[":
         return (yield from captured(reader, index, 1))[0]

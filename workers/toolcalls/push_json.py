@@ -11,7 +11,8 @@ chunk
 
 Strict mode accepts exactly RFC 8259, as Python's `json` reads it (decode.py has the details). Repair mode mends, each
 time with a `Repaired` fact: trailing_comma, missing_comma, wrong_bracket, single_quotes, unquoted_key, unquoted_value,
-python_literal, not_a_number, control_character, invalid_escape, lone_surrogate, duplicate_key, parameter_name and,
+python_literal, not_a_number, extra_comma, equals_sign,
+curly_quotes, control_character, invalid_escape, lone_surrogate, duplicate_key, parameter_name and,
 when the model stopped by itself, missing_close.
 """
 
@@ -154,6 +155,10 @@ def read_value(reader: Reader, sink: Sink, depth: int) -> Steps:
                     pending, comma = pending[:-1], False
                 state = _NEXT
                 continue
+            if c == "," and comma and mending:
+                emit(Repaired(index, "extra_comma", base + pos))
+                pos += 1
+                continue
             # A plain key waits in the buffer until its colon has come: before that nothing can close.
             while c == '"' and ":" not in buf and len(buf) - pos < _SHORT:
                 if reader.tape is None:
@@ -191,6 +196,8 @@ def read_value(reader: Reader, sink: Sink, depth: int) -> Steps:
         elif state == _COLON:
             if c != ":" and not (mending and c == "="):
                 raise Malformed(base + pos, "unexpected_text", f"{c!r} where a colon is due")
+            if c == "=":
+                emit(Repaired(index, "equals_sign", base + pos))
             pos += 1
             if mending:
                 if len(stack) == 1:
@@ -256,6 +263,10 @@ def read_value(reader: Reader, sink: Sink, depth: int) -> Steps:
                 pending, comma = pending[:-1], False
             state = _NEXT
             continue
+        elif c == "," and comma and mending:
+            emit(Repaired(index, "extra_comma", base + pos))
+            pos += 1
+            continue
         elif c in ",:]}" or not (mending or c in "{[" or c in _SCALAR_STARTS):
             raise Malformed(base + pos, "unexpected_text", f"{c!r} where a value is due")
         else:
@@ -288,7 +299,7 @@ def read_value(reader: Reader, sink: Sink, depth: int) -> Steps:
                 reader.buf, reader.pos, reader.base = buf, pos, base
                 if c == "{" or c == "[":
                     value, text = yield from captured(reader, index, len(stack))
-                elif c == "'":
+                elif c == "'" or c == "“":
                     value = yield from word(reader, index, c)
                     text = key_text(value)[:-1]
                 else:

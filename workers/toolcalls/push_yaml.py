@@ -9,7 +9,8 @@ once.
 
 Repair mode mends, each time with a `Repaired` fact: indentation, tab_indentation, missing_space, equals_sign,
 plain_colon, reserved_character, apostrophe, inner_quotes, text_after_quote, missing_quote, unindented_text,
-duplicate_key, not_a_number, invalid_escape, lone_surrogate, value_type and, when the model stopped by itself,
+duplicate_key, not_a_number, invalid_escape, lone_surrogate, value_type,
+list_marker and, when the model stopped by itself,
 missing_close; a broken flow container is read by the JSON repairs.
 """
 
@@ -76,6 +77,8 @@ def next_item(lines: Lines, column: int, parent: int) -> Steps:
         return None
     if lines.column != column:
         lines.mend("indentation", "a list item that is not below the first one")
+    if c == "*":
+        lines.mend("list_marker", "a star for a dash")
     lines.reader.pos += 1
     lines.column += 1
     c = yield from lines.gap()

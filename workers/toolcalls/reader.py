@@ -210,6 +210,16 @@ class Reader:
             raise Malformed(self.position, "unexpected_text", f"expected {' or '.join(map(repr, options))}")
         return found
 
+    def past(self, mark: str) -> Steps:
+        """Drops all text up to and with the mark (one character)."""
+        while True:
+            end = self.buf.find(mark, self.pos)
+            if end >= 0:
+                self.pos = end + 1
+                return
+            self.pos = len(self.buf)
+            yield from self.more()
+
     def ahead(self, look: Ahead) -> Steps:
         """Which of `look` comes next, or None; nothing is read. Waits only while one is still possible."""
         while True:

@@ -38,7 +38,7 @@ _ITSELF = "\"'\\/`\n"
 _BARE = re.compile(r"[^,\]}\n]*")
 _BARE_KEY = re.compile(r"[^ \t\n\r:=,}\]{\[\"']+")
 _WORD = re.compile(r"[^ \t\n\r,\]}{\[\":']*")
-_PLAIN = re.compile(r"[^\\\"'\x00-\x1f]*")
+_PLAIN = re.compile(r"[^\\\"'”\x00-\x1f]*")
 _SKIP = re.compile(r"(?:[ \t\n\r]|//[^\n]*(?:\n|\Z)|/\*.*?(?:\*/|\Z)|#[^\n]*(?:\n|\Z))*", re.DOTALL)
 
 
@@ -106,7 +106,7 @@ class _Loose:
                 raise Malformed(self.start + self.pos, "too_deep", "too many containers deep")
             self.pos += 1
             return self._object(depth - 1) if c == "{" else self._array(depth - 1)
-        if c == '"' or c == "'":
+        if c and c in "\"'“":
             return self._string(c)
         if c in ("", ",", ":", "]", "}"):
             raise self.malformed("a value is missing")
@@ -124,7 +124,7 @@ class _Loose:
                 self.told("extra_comma")
                 self.pos += 1
                 continue
-            if c == '"' or c == "'":
+            if c in "\"'“":
                 key = self._string(c)
             else:
                 match = _BARE_KEY.match(self.text, self.pos)
@@ -180,6 +180,9 @@ class _Loose:
     def _string(self, quote: str) -> str:
         if quote == "'":
             self.told("single_quotes")
+        elif quote == "“":
+            self.told("curly_quotes")
+            quote = "”"
         self.pos += 1
         parts: list[str] = []
         text = self.text
@@ -203,7 +206,7 @@ class _Loose:
                 parts.append(piece)
                 self.pos += used
                 continue
-            if c not in "\"'":
+            if c not in "\"'”":
                 self.told("control_character")
             parts.append(c)
             self.pos += 1

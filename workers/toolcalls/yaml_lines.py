@@ -196,7 +196,7 @@ class Lines:
 
     def dashed(self) -> Steps:
         """Whether a list item begins at the head."""
-        if self.c != "-":
+        if self.c != "-" and not (self.c == "*" and self.mending):
             return False
         reader = self.reader
         while reader.pos + 1 >= len(reader.buf):

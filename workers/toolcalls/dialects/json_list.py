@@ -22,13 +22,31 @@ def _plan(reader: Reader, session: Session) -> Steps:
     c = yield from reader.space()
     if c == "[":
         yield from read_list(reader, session.calls)
-    else:
+        return True
+    yield from read_call(reader, session.calls)
+    while reader.repair:
+        # Calls without a list around them, one behind the other.
+        try:
+            c = yield from reader.space()
+        except Ended:
+            break
+        if c not in ",{]":
+            break
+        reader.emit(Repaired(None, "missing_list", reader.position))
+        if c != "{":
+            reader.pos += 1
+        if c == "]":
+            break
+        if (yield from reader.space()) != "{":
+            break
         yield from read_call(reader, session.calls)
     return True
 
 
 def _grammar(reader: Reader, session: Session) -> Steps:
     words = Prose(reader, Text, strip=True)
+    if reader.repair and (yield from reader.literal("\ufeff")) is not None:
+        reader.emit(Repaired(None, "byte_order_mark", 0))
     c = yield from reader.space()
     fenced = False
     if c not in "[{" and reader.repair:

@@ -24,7 +24,7 @@ from workers.toolcalls.envelope import (
     read_list,
 )
 from workers.toolcalls.envelope import read_arguments as read_json_arguments
-from workers.toolcalls.facts import Text
+from workers.toolcalls.facts import Repaired, Text
 from workers.toolcalls.prose import Prose, Stops
 from workers.toolcalls.push_yaml import behind, next_item, next_key, node, read_argument, read_arguments
 from workers.toolcalls.reader import Ended, Malformed, Reader, Steps
@@ -36,18 +36,29 @@ _BARE_FENCES = ("```\n",)
 _NAMES = NAME_KEYS | OTHER_NAME_KEYS
 _ARGUMENTS = ARGUMENT_KEYS | OTHER_ARGUMENT_KEYS
 _OTHER_LISTS = frozenset({"plan", "steps", "actions", "tools", "functions"})
-_KEYS = "|".join(sorted(_NAMES | _ARGUMENTS | LIST_KEYS | _OTHER_LISTS, key=len, reverse=True))
+_ENTRIES = _NAMES | _ARGUMENTS | LIST_KEYS | _OTHER_LISTS
+_KEYS = "|".join(sorted(_ENTRIES | {"type", "id"}, key=len, reverse=True))
+# Where a plan may begin behind words without a block around it (repair mode).
+_LOOSE_STARTS = ("\n- name:", "\n- tool:", "\n- function:", "\ncalls:", "\ntool_calls:")
 # What a plan begins with, behind comments, a document mark and a dash.
-_OPENING = re.compile(
-    rf"""(?:[ \t]*(?:\#[^\n]*|---[ \t]*)?\n)*[ \t]*(?:-[ \t\r\n]+|---[ \t]*\n)*["']?(?:{_KEYS})["']?[ \t]*:|\s*[\[{{]"""
-).match
+_OPENING = (
+    r"""(?:[ \t]*(?:#[^\n]*|---[ \t]*)?\r?\n)*[ \t]*(?:[-*][ \t\r\n]+|---[ \t]*\n)*["']?(?:%s)["']?[ \t]*:|\s*[\[{]"""
+)
+_STRICT_OPENING = re.compile(_OPENING % _KEYS)
 _OPENING_SIZE = 512
 
 
-def _is_plan(reader: Reader) -> Steps:
+def _opening(session: Session, *, mending: bool) -> re.Pattern[str]:
+    """What a plan begins with; where slips are mended, also in other letters and with a skill's name as its key."""
+    if not mending:
+        return _STRICT_OPENING
+    return re.compile(_OPENING % "|".join((_KEYS, *map(re.escape, session.skills or ()))), re.IGNORECASE)
+
+
+def _is_plan(reader: Reader, opening: re.Pattern[str]) -> Steps:
     """Whether a plan begins here; nothing is read."""
     while True:
-        if _OPENING(reader.buf, reader.pos) is not None:
+        if opening.match(reader.buf, reader.pos) is not None:
             return True
         rest = reader.buf[reader.pos : reader.pos + _OPENING_SIZE]
         lines = [line for line in rest.split("\n")[:-1] if line.strip(" \t\r-") and not line.lstrip().startswith("#")]
@@ -127,6 +138,9 @@ class _Call:
     def entry(self, key: str, at: int) -> Steps:
         """One entry, from behind its key's colon."""
         lines, mending = self._lines, self._lines.mending
+        if mending and key.lower() != key and key.lower() in _ENTRIES and not self._belongs(key):
+            lines.mend("key_spelling", "a key in other letters", at)
+            key = key.lower()
         if (key in LIST_KEYS or (mending and key in _OTHER_LISTS)) and not self.named:
             yield from self._list_below()
         elif key == "function" and (yield from self._below()):
@@ -285,15 +299,18 @@ class _Call:
 
 def _grammar(reader: Reader, session: Session) -> Steps:
     words = Prose(reader, Text, strip=True)
-    stops = Stops(*_TAGGED, *(_BARE_FENCES if reader.repair else ()))
-    if (yield from _is_plan(reader)):
-        lines = Lines(reader)
-        if (yield from guarded(reader, session.calls, _plan(reader, session, lines))) is None:
-            yield from skip_past(reader, Stops("\0"))
-        return
-    while True:
+    stops = Stops(*_TAGGED, *((*_BARE_FENCES, *_LOOSE_STARTS) if reader.repair else ()))
+    opening = _opening(session, mending=reader.repair)
+    if reader.repair and (yield from reader.literal("\ufeff")) is not None:
+        reader.emit(Repaired(None, "byte_order_mark", 0))
+    bare = yield from _is_plan(reader, opening)
+    while not bare:
         marker = yield from words.until(stops)
-        if not (yield from _is_plan(reader)):
+        if marker in _LOOSE_STARTS:
+            reader.pos -= len(marker) - 1
+            bare = True
+            break
+        if not (yield from _is_plan(reader, opening)):
             words.put(marker)
             continue
         lines = Lines(reader, fenced=True)
@@ -301,6 +318,8 @@ def _grammar(reader: Reader, session: Session) -> Steps:
             lines.mend("fenced_block", "a block without its language")
         if (yield from guarded(reader, session.calls, _plan(reader, session, lines))) is None:
             yield from skip_past(reader, Stops(FENCE))
+    if (yield from guarded(reader, session.calls, _plan(reader, session, Lines(reader)))) is None:
+        yield from skip_past(reader, Stops("\0"))
 
 
 DIALECT = Dialect("yaml_plan", _grammar)
