@@ -158,10 +158,10 @@ class TurnMachine:
         self.phase = "recalling"
 
     def _recollected(self, item: Recollected, now_ms: float) -> list[Command]:
-        if self.recalled is not None:
-            return []
-        self.recalled = item.recalled
-        commands: list[Command] = [Publish(item.recalled)]
+        commands: list[Command] = []
+        if self.recalled is None:  # an owner before may have written it, and not the route
+            self.recalled = item.recalled
+            commands.append(Publish(item.recalled))
         wanted = self.accepted.options.agent
         if not self.decided and wanted in self.setup.agents:
             return commands + self._decide(wanted, "client", now_ms)
