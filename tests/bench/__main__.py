@@ -42,7 +42,7 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--layout", choices=("separate", "one"), action="append", help="only stages so laid out")
     parser.add_argument("--no-vllm", action="store_true", help="leave the load curve of the real engine out")
-    parser.add_argument("--partitions", type=int, default=32, help="of the topics that hold conversations")
+    parser.add_argument("--partitions", type=int, help="of the topics that hold conversations")
     parser.add_argument(
         "--data", type=Path, help="folder for logs and data, kept afterwards; without it a temporary one"
     )

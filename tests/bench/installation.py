@@ -55,7 +55,7 @@ class Installation:
 
 @asynccontextmanager
 async def installed(
-    folder: Path, *, kafka_home: Path | None, separate: bool, scripted: bool = True, partitions: int = 32
+    folder: Path, *, kafka_home: Path | None, separate: bool, scripted: bool = True, partitions: int | None = None
 ) -> AsyncIterator[Installation]:
     """kafka_home None: the embedded broker. scripted False: the model that ships, on vLLM. Stopped at the end."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,11 +67,12 @@ async def installed(
         "HEADSTART_DATA": str(folder / "data"),
         "HEADSTART_PORT": str(free_port()),
         "HEADSTART_DEMO_PORT": str(demo_port),
-        "HEADSTART_PARTITIONS": str(partitions),
         "HEADSTART_LOG_LEVEL": "info",  # `ready` is said at this level
     }
     if "HEADSTART_CACHE" in os.environ:
         environment["HEADSTART_CACHE"] = os.environ["HEADSTART_CACHE"]
+    if partitions is not None:
+        environment["HEADSTART_PARTITIONS"] = str(partitions)
     if kafka_home is not None:
         environment["HEADSTART_KAFKA_HOME"] = str(kafka_home)
     if scripted:

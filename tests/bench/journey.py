@@ -71,6 +71,8 @@ class Cell:
             "baseline_between_tokens_ms": self.baseline.gaps(), "added_between_tokens_ms": self.added_gap,
             "hop_ms": self.facts.hop, "embed_ms": self.facts.embed, "recall_ms": self.facts.recall,
             "discover_ms": self.facts.discover, "closed_to_wire_ms": self.facts.fire,
+            "send_to_accepted_ms": self.facts.to_accepted, "accepted_to_asked_ms": self.facts.to_asked,
+            "asked_to_started_ms": self.facts.to_started,
         }  # fmt: skip
         return {
             "broker": self.broker, "layout": self.layout, "turn": self.scenario.name, "hops": self.scenario.hops,

@@ -8,28 +8,43 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from memory.opening import open_bus
 from streams.codec import decode_as
 from streams.events.calling import CallFired
+from streams.events.generating import AnswerStarted, ModelAsked, PlanStarted
 from streams.events.recalling import Recalled, SkillsDiscovered
+from streams.events.turn import TurnAccepted
 from streams.offsets import Cursor
 from streams.settings import Settings
 from streams.topology import EVENTS
 from tests.bench.driving import MS, TurnTimes, clock
 from tests.bench.figures import Spread, spread
 
+HOPS: Final = {
+    TurnAccepted.TYPE: "to_accepted",
+    ModelAsked.TYPE: "to_asked",
+    PlanStarted.TYPE: "to_started",
+    AnswerStarted.TYPE: "to_started",
+}
+
 
 @dataclass(slots=True)
 class LogFacts:
     """hop: worker → bus → gateway → client, of answer deltas. The others are the turns' own words, in milliseconds:
-    embedding the question, recalling from Postgres, finding skills, from a closed argument to the request sent."""
+    embedding the question, recalling from Postgres, finding skills, from a closed argument to the request sent.
+    Hops of a turn's beginning: client's send → `turn.accepted`, → the first model call is asked for, → its worker has
+    started it."""
 
     hop: Spread = field(default_factory=lambda: spread(()))
     embed: Spread = field(default_factory=lambda: spread(()))
     recall: Spread = field(default_factory=lambda: spread(()))
     discover: Spread = field(default_factory=lambda: spread(()))
     fire: Spread = field(default_factory=lambda: spread(()))
+    to_accepted: Spread = field(default_factory=lambda: spread(()))
+    to_asked: Spread = field(default_factory=lambda: spread(()))
+    to_started: Spread = field(default_factory=lambda: spread(()))
 
     @property
     def look_ups_ms(self) -> float:
@@ -57,7 +72,9 @@ class LogMark:
         """Of the turns' deltas, and of every turn in the log since the mark."""
         wall_s = time.time() - clock()
         arrived = {}
+        steps: dict[bytes, dict[str, float]] = {}  # by conversation: when each of HOPS was first met
         for turn in turns:
+            steps[Cursor.decode(turn.deltas[0][1]).conversation.encode()] = {"": (turn.began + wall_s) * MS}
             for at, cursor in turn.deltas:
                 place = Cursor.decode(cursor)
                 arrived[place.partition, place.offset] = (at + wall_s) * MS
@@ -69,6 +86,9 @@ class LogMark:
                 while any(reader.position(number) < end for number, end in ends.items()):
                     for record in await reader.batch(max_records=5000):
                         at_ms = arrived.get((record.partition, record.offset))
+                        met = steps.get(record.key or b"")
+                        if met is not None and (hop := HOPS.get(record.type)) is not None:
+                            met.setdefault(hop, record.timestamp_ms)
                         if at_ms is not None:
                             kinds["hop"].append(at_ms - record.timestamp_ms)
                         elif record.type == Recalled.TYPE:
@@ -81,4 +101,7 @@ class LogMark:
                             kinds["fire"].append(decode_as(record, CallFired).closed_to_wire_ms)
             finally:
                 await reader.close()
+        for met in steps.values():
+            for before, hop in (("", "to_accepted"), ("to_accepted", "to_asked"), ("to_asked", "to_started")):
+                kinds[hop].append(met[hop] - met[before])
         return LogFacts(**{name: spread(values) for name, values in kinds.items()})

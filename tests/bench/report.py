@@ -19,8 +19,9 @@ from tests.bench.scenarios import TOKENS_PER_SECOND
 
 FIRST_TEXT: Final = """\
 Time to the first token, ms. Measured and baseline: p50 / p99. Added: p50 / p95 / p99 less the baseline's. Of it:
-medians of embedding + recall + skill discovery, which a turn does whatever carries it. The budget is for the added p95;
-beside it the same less those look-ups, which leaves gateway, bus and hops."""
+medians of embedding + recall + skill discovery, which a turn does whatever carries it. Hops: medians of send → accepted /
+→ first model call asked for (look-ups in it) / → started by its worker. The budget is for the added p95; beside it the
+same less those look-ups, which leaves gateway, bus and hops."""
 GAPS_TEXT: Final = """\
 Between tokens, ms, at the client: p50 / p99, and what is added at p50 / p95 / p99. Hop: from the delta's record to the
 client, p50 / p99 (the record's time is in whole ms, so up to 1 ms of it is rounding)."""
@@ -40,6 +41,7 @@ def journey_text(cells: Sequence[Cell]) -> str:
             f"{number(base.p50)} / {number(base.p99)}", f"{measured.p50 / base.p50:.2f}",
             f"{number(added.p50)} / {number(added.p95)} / {number(added.p99)}",
             f"{number(cell.facts.embed.p50)} + {number(cell.facts.recall.p50)} + {number(cell.facts.discover.p50)}",
+            " / ".join(number(hop.p50) for hop in (cell.facts.to_accepted, cell.facts.to_asked, cell.facts.to_started)),
             met(added.p95, budget), met(cell.first_without_look_ups_ms, budget),
         ])  # fmt: skip
         measured, base, added = cell.journey.gaps(), cell.baseline.gaps(), cell.added_gap
@@ -53,7 +55,7 @@ def journey_text(cells: Sequence[Cell]) -> str:
         parts = ", ".join(f"{part} {used:.3f}" for part, used in sorted(cell.cpu.items(), key=lambda item: -item[1]))
         cpu.append([*name, f"{cell.cpu_total:.3f}", parts])
     place = ["broker", "layout", "turn", "at once"]
-    first_head = ["turns", "measured", "baseline", "ratio", "added", "of it", "budget p95", "without look-ups"]
+    first_head = ["turns", "measured", "baseline", "ratio", "added", "of it", "hops", "budget p95", "without look-ups"]
     gaps_head = ["gaps", "measured", "baseline", "added", "budget p99", "hop", "budget p50"]
     blocks = [
         FIRST_TEXT, table([*place, *first_head], first),
