@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import signal
 import sys
@@ -67,9 +68,11 @@ async def _up(settings: Settings, processes: bool, console: Console) -> int:
     loop = asyncio.get_running_loop()
     for number in SIGNALS:
         loop.add_signal_handler(number, told.tell)
+    ready = False
     console.print("Headstart starts")
     try:
         async with running(settings, processes=processes, say=console.print) as stack:
+            ready = True
             console.print(f"Ready after {stack.started_s:.1f} s")
             console.print(f"  chat page   {stack.url}/?key={stack.key}")
             console.print(f"  terminal    headstart chat --url {stack.url} --key {stack.key}")
@@ -85,9 +88,16 @@ async def _up(settings: Settings, processes: bool, console: Console) -> int:
         if not told.stopping:
             raise
     console.print("Headstart has stopped")
+    if not ready:
+        _end_at_once(0)  # all that runs has ended; a model that is still being loaded could only be waited for
     return 0
 
 
 def _end_at_once(status: int) -> None:
+    """Ends this process now, and every process that it or a library has started."""
     end_all(grace_s=0.0)
+    for process in multiprocessing.active_children():
+        process.kill()
+    sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(status)

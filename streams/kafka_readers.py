@@ -212,16 +212,20 @@ class KafkaReader:
             await stale.stop()
 
     async def _go_on_at_oldest(self, wanted: Mapping[TopicPartition, int]) -> None:
-        """Positions outside the log: note what is missed and go on at the oldest record."""
+        """Positions said to be outside the log: note what is missed and go on at the oldest record. Where the log does
+        hold the position when it is asked again, it was a broker that is behind itself; then nothing is missed."""
         async with self._changing:
             for place, offset in wanted.items():
                 if self._positions.get(place.partition) != offset:
                     continue
+                assert self._consumer is not None
                 oldest = await self.start_offset(place.partition)
+                if oldest <= offset <= await self.end_offset(place.partition):
+                    self._consumer.seek(place, offset)
+                    continue
                 log.error("%s/%d has no offset %d; going on at %d", *place, offset, oldest)
                 self.gaps.append(Gap(Place(self.topic, place.partition), offset, oldest))
                 self._positions[place.partition] = oldest
-                assert self._consumer is not None
                 self._consumer.seek(place, oldest)
 
     async def _look_for_lag(self) -> None:

@@ -116,7 +116,7 @@ class VllmEngine:
             if not self._closed:
                 self._engine = engine
                 return
-        engine.shutdown()
+        _shut_down(engine)
 
     async def close(self) -> None:
         """End running requests with `abort`, stop vLLM's processes and free the device. Takes a few seconds."""
@@ -129,9 +129,7 @@ class VllmEngine:
         # Stopped before the processes are, since it would report their end as a crash.
         if engine.output_handler is not None:
             engine.output_handler.cancel()
-        await asyncio.to_thread(engine.shutdown)
-        # vLLM shuts down once more when the object is collected, which fails where that is the interpreter's exit.
-        engine.shutdown = _already_shut_down
+        await asyncio.to_thread(_shut_down, engine)
 
     async def ready(self) -> bool:
         return self._tokenizer is not None and self._engine is not None and not self._engine.errored
@@ -262,6 +260,12 @@ def _sampling_parameters(request: EngineRequest) -> Any:
         detokenize=False,
         output_kind=RequestOutputKind.DELTA,
     )
+
+
+def _shut_down(engine: Any) -> None:
+    """Blocking. vLLM shuts down once more when the object is collected, which fails at the interpreter's exit."""
+    engine.shutdown()
+    engine.shutdown = _already_shut_down
 
 
 def _already_shut_down(timeout: float | None = None) -> None:
