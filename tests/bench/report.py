@@ -19,9 +19,9 @@ from tests.bench.scenarios import TOKENS_PER_SECOND
 
 FIRST_TEXT: Final = """\
 Time to the first token, ms. Measured and baseline: p50 / p99. Added: p50 / p95 / p99 less the baseline's. Of it:
-medians of embedding + recall + skill discovery, which a turn does whatever carries it. Hops: medians of send → accepted /
-→ first model call asked for (look-ups in it) / → started by its worker. The budget is for the added p95; beside it the
-same less those look-ups, which leaves gateway, bus and hops."""
+medians of embedding + recall + skill discovery, which a turn does whatever carries it. Hops: medians of
+send → accepted / → first model call asked for (look-ups in it) / → started by its worker. The budget is for the
+added p95; beside it the same less those look-ups, which leaves gateway, bus and hops."""
 GAPS_TEXT: Final = """\
 Between tokens, ms, at the client: p50 / p99, and what is added at p50 / p95 / p99. Hop: from the delta's record to the
 client, p50 / p99 (the record's time is in whole ms, so up to 1 ms of it is rounding)."""
