@@ -56,14 +56,9 @@ class FiringCore:
     """All calls of one turn. `epoch` is that of the plan being read."""
 
     def __init__(
-        self,
-        turn: str,
-        skills: Mapping[str, SkillManifest],
-        client_tools: Mapping[str, Any],
-        *,
-        dialect: str,
+        self, turn: str, skills: Mapping[str, SkillManifest], client_tools: Mapping[str, Any], *, dialect: str,
         max_calls: int,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.turn = turn
         self.calls: list[PlannedCall] = []
         self.committed = False
@@ -236,9 +231,8 @@ class FiringCore:
         except HeadstartError as error:
             return self.void(call, error.code, now_ms)
         if call.claim > 0 or not needed_names:  # it had to be written whole, and an irreversible one committed
-            call.needed_at_ms = max(
-                call.closed_at_ms, self._committed_at_ms if manifest.effect == "irreversible" else -1
-            )
+            committed_at_ms = self._committed_at_ms if manifest.effect == "irreversible" else -1
+            call.needed_at_ms = max(call.closed_at_ms, committed_at_ms)
         if needed:
             call.needed_at_ms = max(call.needed_at_ms, *(other.ended_at_ms for other in needed))
         twin = self._twin(call, arguments)

@@ -18,6 +18,8 @@ from typing import Final
 
 import httpcore
 
+from workers.skills.wire import connect
+
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _SHARED: Final = ipaddress.IPv4Network("100.64.0.0/10")  # carrier-grade NAT: neither global nor private by the library
@@ -61,7 +63,6 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         self.connects = 0
         self._allow_private = allow_private
         self._resolve = resolve
-        self._inner = httpcore.AnyIOBackend()
 
     async def connect_tcp(
         self, host: str, port: int, timeout: float | None = None, local_address: str | None = None,
@@ -78,7 +79,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         failure: Exception | None = None
         for address in allowed:
             try:
-                stream = await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+                stream = await connect(address, port, timeout, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
             else:
