@@ -61,8 +61,7 @@ class FiringCore:
     ) -> None:  # fmt: skip
         self.turn = turn
         self.calls: list[PlannedCall] = []
-        self.committed = False
-        self.finished = False
+        self.committed = self.finished = False
         self.text = ""
         self.token = -1
         self._skills = skills
