@@ -77,9 +77,8 @@ def mutations(count: int) -> dict[str, Any]:
     apart, lost = tally.total(mended=False)
     share = 100 * unusable / plans
     verdict = "met" if unusable * USABLE_ONE_IN <= plans else "NOT met"
-    print(
-        f"\n{count:,} plans, {100 * broken / count:.0f} % broken in {len(KINDS)} ways, {sum(held_out.values())} held out"
-    )
+    ways = f"{len(KINDS)} ways, {sum(held_out.values())} of them held out"
+    print(f"\n{count:,} plans, {100 * broken / count:.0f} % broken; {ways}")
     print(f"Unusable: {unusable} of {plans:,} ({share:.3f} %; budget 0.01 %): {verdict}; model calls for repair: 0")
     print(f"Apart, of the {len(NOT_MENDED)} kinds that no rule mends: {lost:,} of {apart:,} not as meant")
     print("Repairs: " + ", ".join(f"{rule} {times:,}" for rule, times in tally.repairs.most_common()))
