@@ -9,10 +9,12 @@ window (16 MiB) for good, until the connection stands still.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import AsyncIterable
 
 import h2.errors
 import h2.events
 import h2.exceptions
+import h11
 import httpcore
 
 
@@ -39,17 +41,53 @@ class ResettingConnection(httpcore.AsyncHTTP2Connection):
         await super()._response_closed(stream_id)
 
 
+class DirectConnection(httpcore.AsyncHTTP11Connection):
+    """An HTTP/1.1 connection whose request leaves in one piece, and before h11 has checked what our own code wrote.
+
+    h11 is told afterwards, so that it reads the answer as ever. The extension `sent` of a request is called once the
+    request was handed to the socket.
+    """
+
+    async def _send_request_headers(self, request: httpcore.Request) -> None:
+        assert isinstance(request.stream, AsyncIterable)
+        body = b"".join([chunk async for chunk in request.stream])
+        lines = [b"%b %b HTTP/1.1\r\n" % (request.method, request.url.target)]
+        lines += [b"%b: %b\r\n" % header for header in request.headers]
+        head = b"".join(lines)
+        if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines):
+            raise httpcore.LocalProtocolError("a header with a line break")
+        try:
+            timeout = request.extensions.get("timeout", {}).get("write")
+            await self._network_stream.write(b"%b\r\n%b" % (head, body), timeout=timeout)
+            if told := request.extensions.get("sent"):
+                told()
+        finally:
+            self._note(request, body)
+
+    def _note(self, request: httpcore.Request, body: bytes) -> None:
+        sent = h11.Request(method=request.method, target=request.url.target, headers=request.headers)
+        self._h11_state.send(sent)
+        if body:
+            self._h11_state.send(h11.Data(data=body))
+        self._h11_state.send(h11.EndOfMessage())
+
+    async def _send_request_body(self, request: httpcore.Request) -> None:
+        """It left with the headers."""
+
+
 class SkillConnection(httpcore.AsyncHTTPConnection):
     """One connection, HTTP/2 where TLS agrees on it."""
 
     async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
+        if self._connection is not None:  # no lock to wait for: it is there
+            return await self._connection.handle_async_request(request)
         try:
             async with self._request_lock:
                 if self._connection is None:
                     stream = await self._connect(request)
                     tls = stream.get_extra_info("ssl_object")
                     agreed = tls is not None and tls.selected_alpn_protocol() == "h2"
-                    kind = ResettingConnection if agreed else httpcore.AsyncHTTP11Connection
+                    kind = ResettingConnection if agreed else DirectConnection
                     self._connection = kind(self._origin, stream, keepalive_expiry=self._keepalive_expiry)
         except BaseException:
             self._connect_failed = True

@@ -74,6 +74,7 @@ class _Course:
         self.sent = False  # by any attempt: bytes of a request may have left
         self.sent_now = False  # by the newest attempt
         self.sent_ms = 0.0
+        self._wired_attempt = 0
         self._on_sent = on_sent
 
     def took_ms(self) -> float:
@@ -87,10 +88,15 @@ class _Course:
         if name.endswith("send_request_headers.started"):
             self.sent = self.sent_now = True
         elif name.endswith("send_request_body.complete"):
-            self.sent_ms = self.took_ms()
-            if self._on_sent is not None:
-                self._on_sent()
-                self._on_sent = None
+            self.on_wire()
+
+    def on_wire(self) -> None:
+        """The newest attempt's request was written whole."""
+        if self._wired_attempt < self.attempts:
+            self._wired_attempt, self.sent_ms = self.attempts, self.took_ms()
+        if self._on_sent is not None:
+            self._on_sent()
+            self._on_sent = None
 
 
 class HttpExecutor:
@@ -245,7 +251,7 @@ class HttpExecutor:
         return outcome
 
     async def _send(self, manifest: SkillManifest, body: bytes, context: CallContext, course: _Course) -> Outcome:
-        extensions = {"trace": course.trace, "timeout": {"connect": CONNECT_TIMEOUT_MS / 1000}}
+        extensions = {"trace": course.trace, "sent": course.on_wire, "timeout": {"connect": CONNECT_TIMEOUT_MS / 1000}}
         headers = self._headers(manifest, body, context)
         try:
             async with self._pool.stream(
