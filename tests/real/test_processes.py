@@ -21,7 +21,7 @@ from workers.generation.scripted_engine import Rule, When
 
 MODEL: Final = "headstart"
 PATIENCE_S: Final = 90.0  # ends a test that would hang; nothing is judged by it
-PACE: Final = 30.0  # tokens of three bytes a second: slow enough that a plan and two answers can be seen being written
+PACE: Final = 20.0  # tokens of three bytes a second: slow enough that a plan and two answers can be seen being written
 FIRST: Final = "Find data engineers in Berlin and tell me the weather there."
 SECOND: Final = "Which city did I ask about before?"
 PLAN: Final = (
@@ -29,7 +29,7 @@ PLAN: Final = (
     '{"name":"get_weather","arguments":{"city":"Berlin"}}]'
 )
 FOUND, REMEMBERED, UNKNOWN = "Two of them, and it is mild.", "You asked about Berlin.", "I do not know."
-LONG: Final = {name: " ".join([name] * 55) for name in ("alpha", "gamma")}
+LONG: Final = {name: " ".join([name] * 40) for name in ("alpha", "gamma")}
 RULES: Final = (
     Rule(step="plan", when=When(contains="data engineers in Berlin"), say=PLAN),
     Rule(step="plan", say="[]"),
