@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,9 @@ class Engine:
 
     def end(self) -> None:
         """There are no more deltas."""
+
+    def abandon(self) -> None:
+        """The text will not come to its end."""
 
     def known(self) -> Known:
         """What it says of `limit` so far."""
@@ -134,6 +138,7 @@ class Ijson(Engine):
     def __init__(self, backend: str) -> None:
         import ijson
 
+        self._broken = ijson.JSONError
         self._events = ijson.sendable_list()
         self._parser = ijson.get_backend(backend).parse_coro(self._events)
 
@@ -143,6 +148,10 @@ class Ijson(Engine):
 
     def end(self) -> None:
         self._parser.close()
+
+    def abandon(self) -> None:
+        with suppress(self._broken):
+            self._parser.close()
 
     def known(self) -> Known:
         for prefix, event, value in self._events:
@@ -258,7 +267,7 @@ def engines() -> Iterator[tuple[str, Callable[[], Engine], str]]:
     )
     for name, make in made:
         try:
-            make()
+            make().abandon()
         except ImportError as missing:
             yield name, make, f"not installed: {missing}"
         else:
