@@ -25,7 +25,7 @@ from streams.process import new_event_loop
 from tests.bench import report
 from tests.bench.figures import number, spread, table
 from tests.bench.firing_grid import QUICK, RATES, Cell, every_cell
-from tests.bench.firing_others import FRAMEWORKS, NotInstalled, environment, turns
+from tests.bench.firing_others import FRAMEWORKS, LeftOut, environment, turns
 from tests.bench.firing_ours import Harness, Run, consistent, harness
 from tests.bench.firing_picture import picture
 
@@ -153,11 +153,10 @@ async def bench(chosen: argparse.Namespace) -> None:
         if not chosen.no_others:
             try:
                 python = environment(Path.home() / ".cache" / "headstart")
-            except NotInstalled as error:
-                sys.stdout.write(f"LangGraph and pydantic-ai are left out: {error}\n")
-            else:
                 for framework in FRAMEWORKS:
                     others[framework] = await turns(python, framework, port, cells, at_once)
+            except LeftOut as error:
+                sys.stdout.write(f"LangGraph and pydantic-ai are left out where they are missing: {error}\n")
     rows = [
         row(early, whole, {name: all_of[index] for name, all_of in others.items()})
         for index, (early, whole) in enumerate(pairs)

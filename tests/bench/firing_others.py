@@ -24,12 +24,12 @@ WARM_UP: Final = 999
 LETTERS: Final = {"langgraph": "l", "pydantic_ai": "p"}
 
 
-class NotInstalled(Exception):
-    """The environment could not be made; the message says why."""
+class LeftOut(Exception):
+    """The environment could not be made, or a framework's agent failed; the message says why."""
 
 
 def environment(cache: Path) -> Path:
-    """The environment's Python; made, once, with the pinned versions. Raises NotInstalled."""
+    """The environment's Python; made, once, with the pinned versions. Raises LeftOut."""
     folder = cache / "bench-agents"
     python, stamp = folder / "bin" / "python", folder / "pinned.json"
     if stamp.exists() and json.loads(stamp.read_text()) == list(PINNED):
@@ -38,7 +38,7 @@ def environment(cache: Path) -> Path:
     for command in ([sys.executable, "-m", "venv", str(folder)], [str(python), "-m", "pip", "install", "-q", *PINNED]):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise NotInstalled(f"{' '.join(command[:4])} …: {done.stderr.strip()[-400:]}")
+            raise LeftOut(f"{' '.join(command[:4])} …: {done.stderr.strip()[-400:]}")
     stamp.write_text(json.dumps(PINNED))
     return python
 
@@ -48,7 +48,7 @@ async def turns(
 ) -> list[float]:
     """Each cell's turn in ms, from the request for the plan to the one with its calls' results; in order.
 
-    at_once: how many run side by side, by the cell's rate.
+    at_once: how many run side by side, by the cell's rate. Raises LeftOut.
     """
     lines = []
     for number, cell in [(WARM_UP, cells[0]), *enumerate(cells)]:
@@ -64,7 +64,7 @@ async def turns(
     )  # fmt: skip
     _, errors = await process.communicate("\n".join(lines).encode())
     if process.returncode:
-        raise RuntimeError(f"{framework} failed: {errors.decode()[-2_000:]}")
+        raise LeftOut(f"{framework} failed: {errors.decode()[-2_000:]}")
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/turns") as answer:
         took_ms: dict[str, float] = json.load(answer)
     return [took_ms[run_of(framework, number)] for number in range(len(cells))]

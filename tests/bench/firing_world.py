@@ -25,6 +25,7 @@ import uvicorn
 from streams.process import new_event_loop
 from tests.bench.firing_grid import BYTES_PER_TOKEN, Cell
 
+KEEP_ALIVE_S = 600  # no agent meets a connection that was closed while it was idle
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
@@ -124,7 +125,9 @@ async def _answer(send: Send, value: Any, status: int = 200) -> None:
 
 
 async def serve() -> None:
-    config = uvicorn.Config(World(), host="127.0.0.1", port=0, log_level="warning", lifespan="off")
+    config = uvicorn.Config(
+        World(), host="127.0.0.1", port=0, log_level="warning", lifespan="off", timeout_keep_alive=KEEP_ALIVE_S
+    )
     server = uvicorn.Server(config)
     bound = config.bind_socket()
     bound.listen()

@@ -139,9 +139,16 @@ class Installation:
 
 @asynccontextmanager
 async def installation(
-    folder: Path, broker: Broker, rules: Sequence[Rule], *, of_each: int = 1, tokens_per_second: float | None = None
+    folder: Path,
+    broker: Broker,
+    rules: Sequence[Rule],
+    *,
+    of_each: int = 1,
+    tokens_per_second: float | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Installation]:
     """`of_each` gateways, turns, generation and memory workers and one demo service, ready; all ended at the end.
+    settings: further variables for all of them.
 
     What is raised while it runs carries the end of every log. A process that does not end in order fails the test.
     """
@@ -153,6 +160,7 @@ async def installation(
             "HEADSTART_ALLOW_PRIVATE_SKILL_HOSTS": "true",
             "HEADSTART_DEMO_PORT": "0",
             "HEADSTART_REPLICATION": "1",
+            **(settings or {}),
         }
         parts = await opened.enter_async_context(open_parts(Settings.from_env(told), "headstart-test"))
         stack = Installation({**without_settings(os.environ), **told}, folder, parts)
