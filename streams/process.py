@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from streams.errors import HeadstartError, Misconfigured
 from streams.settings import Settings
 
-READY = "ready"  # the log line's last word once a process serves; whoever started it may wait for it
+READY = "is ready"  # how a log line ends once a process serves, and no other line; whoever started it waits for it
 
 
 class Running(NamedTuple):
@@ -73,7 +73,7 @@ async def _until_told(part: Part, settings: Settings) -> None:
         loop.add_signal_handler(number, told.set)
     log = logging.getLogger("headstart")
     async with part(settings) as running:
-        log.info("%s is %s", running.name, READY)
+        log.info("%s %s", running.name, READY)
         waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(told.wait())]
         if running.failed is not None:
             waits.append(asyncio.ensure_future(running.failed()))
