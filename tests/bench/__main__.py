@@ -42,6 +42,7 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--layout", choices=("separate", "one"), action="append", help="only stages so laid out")
     parser.add_argument("--no-vllm", action="store_true", help="leave the load curve of the real engine out")
+    parser.add_argument("--no-journey", action="store_true", help="only that load curve")
     parser.add_argument("--partitions", type=int, help="of the topics that hold conversations")
     parser.add_argument(
         "--data", type=Path, help="folder for logs and data, kept afterwards; without it a temporary one"
@@ -105,7 +106,8 @@ async def bench(chosen: argparse.Namespace, folder: Path) -> None:
     machine = report.machine()
     say(report.heading(machine))
     figures: dict[str, Any] = {"machine": machine, "quick": chosen.quick, "partitions": chosen.partitions}
-    await journeys(chosen, folder, figures)
+    if not chosen.no_journey:
+        await journeys(chosen, folder, figures)
     if not chosen.no_vllm:
         await load_curve(chosen, folder, figures)
     sys.stdout.write(f"\nJSON: {report.write(figures)}\n")

@@ -56,7 +56,7 @@ class Sockets:
             elif cut_at and body.startswith(INCOMPLETE):
                 return times
             elif body.startswith(WRONG):
-                raise TurnWentWrong(f"a turn went wrong: {body.decode()[:400]}")
+                raise TurnWentWrong(f"a turn went wrong: {body.decode()[-700:]}")
             elif body.startswith(COMPLETED):
                 if answered != len(scenario.calls) or not times.deltas:
                     raise TurnWentWrong(f"{answered} of {len(scenario.calls)} calls were answered")

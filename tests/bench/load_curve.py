@@ -43,6 +43,11 @@ async def curve(
 ) -> list[Point]:
     """Closed loops of turns without a plan, each answer cut at TOKENS."""
     points = []
+    async with clients.sockets(installation.where.url, installation.where.keys, 1) as opened:
+        try:
+            await opened.turn(0, STORY, TOKENS, 0, TOKENS)  # an engine's first request is slower than any other
+        except clients.TurnWentWrong as error:
+            say(f"  the engine's first turn, which is not measured: {error}")
     for concurrency in concurrencies:
         say(f"  vLLM on the CPU: {concurrency} at once …")
         where = installation.where
