@@ -26,7 +26,7 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
         gateway = Gateway(settings, bus, store)
         await gateway.start()
         try:
-            yield Running(f"gateway on {settings.host}:{gateway.port}")
+            yield Running(f"gateway on {settings.host}:{gateway.port}", gateway.failed)
         finally:
             await gateway.stop()
 

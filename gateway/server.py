@@ -111,6 +111,11 @@ class Gateway:
             await self._serving
         await self.services.feed.stop()
 
+    async def failed(self) -> None:
+        """Returns when the server has ended; raises what ended it. A cancel leaves the server alone."""
+        assert self._serving is not None
+        await asyncio.shield(self._serving)
+
     async def app(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """The ASGI application."""
         if scope["type"] == "websocket":

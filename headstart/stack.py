@@ -63,13 +63,13 @@ class Stack:
         self.started_s = 0.0
         self.children: list[Child] = []
         self._checks: list[Callable[[], None]] = []
-        self._waits: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
+        self.waits: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
 
     async def during(self, work: Coroutine[Any, Any, T]) -> T:
         """Does some work while everything runs. Raises a HeadstartError that names the part when one of them ends
         before the work does; the work is then cancelled."""
         working = asyncio.ensure_future(work)
-        ends = {asyncio.ensure_future(wait()): name for name, wait in self._waits.items()}
+        ends = {asyncio.ensure_future(wait()): name for name, wait in self.waits.items()}
         looking = asyncio.ensure_future(self._look())
         waits: list[asyncio.Future[Any]] = [working, looking, *ends]
         try:
@@ -126,7 +126,7 @@ class Stack:
         try:
             with self.step(name):
                 await worker.start()
-            self._waits[name] = worker.failed
+            self.waits[name] = worker.failed
             yield
         finally:
             await worker.stop()
@@ -139,7 +139,7 @@ class Stack:
         async with AsyncExitStack() as opened:
             with self.step(name, "loads the model, 20 to 60 s on two cores" if own else ""):
                 worker = await opened.enter_async_context(generation_worker(self.settings, self.parts.bus))
-            self._waits[name] = worker.failed
+            self.waits[name] = worker.failed
             yield
 
 
@@ -279,6 +279,7 @@ async def _in_process(stack: Stack, opened: AsyncExitStack) -> None:
     gateway = Gateway(stack.settings, parts.bus, parts.store)
     await gateway.start()
     opened.push_async_callback(gateway.stop)
+    stack.waits["gateway"] = gateway.failed
     stack.url = f"http://{_reachable(stack.settings.host)}:{gateway.port}"
     stack.key = await _key(parts, stack.settings.data)
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -38,10 +41,13 @@ class Asked:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def journey(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Asked, Asked]]:
+async def journey() -> AsyncIterator[tuple[Asked, Asked]]:
     """The first question and, once it is remembered, the second in a new conversation."""
-    settings = Settings.from_env(without_settings(os.environ)).but(data=tmp_path_factory.mktemp("journey"), port=0)
-    async with running(settings) as stack, Client(stack.url, key=stack.key) as client:
+    async with AsyncExitStack() as opened:
+        folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="headstart-test-", ignore_cleanup_errors=True))
+        settings = Settings.from_env(without_settings(os.environ)).but(data=Path(folder), port=0)
+        stack = await opened.enter_async_context(running(settings))
+        client = await opened.enter_async_context(Client(stack.url, key=stack.key))
 
         async def ask(question: str) -> Asked:
             turn = await client.submit(question)
