@@ -75,8 +75,8 @@ class Ours(Engine):
 
     before, behind = _OPENING, _CLOSING
 
-    def __init__(self, **options: bool) -> None:
-        self._parser = Parser("hermes", **options)
+    def __init__(self, *, partial: bool = True, string_parts: bool = True) -> None:
+        self._parser = Parser("hermes", partial=partial, string_parts=string_parts)
         self._facts: list[Any] = []
         self._feed = self._parser.feed
 

@@ -43,7 +43,7 @@ def long_string(size: int) -> str:
 
 def tiny_members(size: int) -> str:
     """Nothing but short members of the outermost object."""
-    members = []
+    members: list[str] = []
     length = 0
     while length < size - 60:
         number = len(members)
