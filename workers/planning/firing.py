@@ -276,7 +276,7 @@ class FiringCore:
         if call.state == "fired" and call.adopts < 0:
             decisions.append(AbortCall(call.index))
         decisions += self._compensation(call)
-        call.state, call.ended_at_ms = "voided", now_ms
+        call.state, call.ended_at_ms, call.result = "voided", now_ms, ""
         for other in self.calls:  # whatever waited for its result waits in vain
             if other.state == "writing" and call.index in other.after:
                 decisions += self.void(other, "reference_failed", now_ms)

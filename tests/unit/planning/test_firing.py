@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streams import ids
@@ -561,6 +561,7 @@ def test_however_a_plan_is_cut_into_chunks_the_same_is_fired_with_the_same_outco
     assert last_word(single) == last_word(whole)
 
 
+@example([{"name": "weather", "arguments": {"day": "", "units": "", "city": "", "title": "Rome"}}], [69], 1)
 @given(PLANS, st.lists(st.integers(0, 2000), max_size=30), st.integers(0, 2**32))
 def test_whenever_results_come_the_outcome_is_the_same(
     written: list[dict[str, Any]], cuts: list[int], bits: int
