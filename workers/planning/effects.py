@@ -78,7 +78,7 @@ class Effects:
     # -- looking ---------------------------------------------------------------------------------------------------
 
     async def look(self, accepted: TurnAccepted, item: Look, turns: int, tokens: int, deliver: Deliver) -> None:
-        """Routes and recalls. When memory can not be reached the turn goes on without it, and says so in its facts."""
+        """Routes and recalls. Without memories the turn goes on; without its own history it fails."""
         started = time.perf_counter()
         history = asyncio.create_task(self._past.history(accepted, turns))
         try:
