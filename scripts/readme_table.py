@@ -13,7 +13,7 @@ from streams.settings import markdown  # noqa: E402  (the line above is how a sc
 
 readme = ROOT / "README.md"
 text, found = re.subn(
-    r"^\| variable \| value \|.*?\n(?=\n|\Z)", lambda _: markdown(), readme.read_text(), count=1, flags=re.S | re.M
+    r"^\| variable \| value \|.*?\n(?=[^|]|\Z)", lambda _: markdown(), readme.read_text(), count=1, flags=re.S | re.M
 )
 if found != 1:
     sys.exit("README.md holds no table that begins with `| variable | value |`")

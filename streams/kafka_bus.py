@@ -37,7 +37,7 @@ from streams.errors import HeadstartError, InvalidInput, Misconfigured, PeerErro
 from streams.events import Event
 from streams.events.registering import TopicEpoch
 from streams.kafka_group import KafkaGroupReader
-from streams.kafka_readers import KafkaConnection, KafkaReader
+from streams.kafka_readers import SESSION_TIMEOUT_MS, KafkaConnection, KafkaReader
 from streams.settings import Settings
 from streams.topology import DEAD_LETTERS, EVENTS, PROMPTS, TOPICS, by_name, prefixed
 
@@ -62,11 +62,14 @@ class KafkaBus:
         fetch_max_wait_ms: int = 500,
         client: str = "headstart",
         ssl_context: ssl.SSLContext | None = None,
+        session_timeout_ms: int = SESSION_TIMEOUT_MS,
     ) -> None:
         """partitions and replication count only for topics that are missing. fetch_max_wait_ms, idempotent: facts
-        about the broker (streams/embedded.py)."""
+        about the broker (streams/embedded.py). session_timeout_ms: how long a silent member keeps its partitions."""
         self.namespace = namespace
-        self.connection = KafkaConnection(bootstrap, namespace, fetch_max_wait_ms, client, ssl_context)
+        self.connection = KafkaConnection(
+            bootstrap, namespace, fetch_max_wait_ms, client, ssl_context, session_timeout_ms
+        )  # fmt: skip
         self._wanted_partitions = partitions
         self._replication = replication
         self._idempotent = idempotent
@@ -82,6 +85,7 @@ class KafkaBus:
         return cls(
             settings.kafka, namespace=namespace, partitions=settings.partitions, replication=settings.replication,
             idempotent=settings.idempotent, fetch_max_wait_ms=settings.fetch_max_wait_ms, client=client,
+            session_timeout_ms=settings.session_timeout_ms,
         )  # fmt: skip
 
     @property

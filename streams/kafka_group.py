@@ -24,10 +24,7 @@ from streams.progress import Progress
 from streams.topology import prefixed
 
 log = logging.getLogger(__name__)
-# A member that dies is noticed after the session; Apache Kafka accepts no less than 6 s unless told otherwise. A
-# rebalance reaches the others with their next heartbeat.
-SESSION_TIMEOUT_MS = 10_000
-HEARTBEAT_MS = 500
+HEARTBEAT_MS = 500  # a rebalance reaches the members with their next heartbeat
 MAX_POLL_MS = 300_000
 
 Fetched = dict[TopicPartition, list[Any]]
@@ -69,7 +66,7 @@ class KafkaGroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
             group_id=self._group,
             auto_offset_reset="earliest",
             partition_assignment_strategy=(RangePartitionAssignor,),
-            session_timeout_ms=SESSION_TIMEOUT_MS,
+            session_timeout_ms=self._connection.session_timeout_ms,
             heartbeat_interval_ms=HEARTBEAT_MS,
             max_poll_interval_ms=MAX_POLL_MS,
         )

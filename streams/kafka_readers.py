@@ -31,17 +31,20 @@ from streams.topology import DEAD_LETTERS, prefixed
 log = logging.getLogger(__name__)
 PARTITION_FETCH_BYTES = 2 * DEAD_LETTERS.record_size_bytes  # the largest record must fit, or its partition stands still
 ASK_TIMEOUT_MS = 10_000
+SESSION_TIMEOUT_MS = 10_000  # Apache Kafka accepts no less than 6 s unless told otherwise
 
 
 class KafkaConnection:
     """What every client of one bus is opened with."""
 
     def __init__(
-        self, bootstrap: str, namespace: str, fetch_max_wait_ms: int, client: str, ssl_context: ssl.SSLContext | None
-    ) -> None:
+        self, bootstrap: str, namespace: str, fetch_max_wait_ms: int, client: str, ssl_context: ssl.SSLContext | None,
+        session_timeout_ms: int = SESSION_TIMEOUT_MS,
+    ) -> None:  # fmt: skip
         self.bootstrap = bootstrap
         self.namespace = namespace
         self.fetch_max_wait_ms = fetch_max_wait_ms
+        self.session_timeout_ms = session_timeout_ms
         self._client = client
         self._ssl_context = ssl_context
 

@@ -88,6 +88,12 @@ class Settings:
         "500",
         "how long the broker may hold a fetch; 5 on the in-memory broker",
     )
+    session_timeout_ms: int = variable(
+        "SESSION_TIMEOUT_MS",
+        integer(1_000, 300_000),
+        "10000",
+        "how long the broker waits for a worker that went silent before others get its work; Kafka takes 6000 or more",
+    )
     idempotent: bool = variable(
         "IDEMPOTENT", flag, "true", "idempotent producers; false on the in-memory broker, which has none"
     )
