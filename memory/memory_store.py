@@ -5,27 +5,23 @@ Nothing outlives the process. Full text is the share of the question's words tha
 
 from __future__ import annotations
 
-import math
 import re
-import secrets
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
 
-from memory.keys import SERVICE_SCOPE, hash_key, new_key
+from memory.memory_registry import RegistryMemory, cosine
 from memory.records import history_messages
 from memory.rows import (
     CallOutcome,
     Candidate,
     Change,
-    ClaimRow,
     ConversationRow,
     History,
     KeyRow,
     MemoryRow,
     MessageRow,
-    Principal,
     Row,
     TurnRecord,
     TurnRow,
@@ -34,27 +30,23 @@ from memory.rows import (
 )
 from streams import ids
 from streams.events.conversation import ConversationDeleted, ConversationRenamed
-from streams.events.registering import SkillManifest
 
 _WORD: Final = re.compile(r"\w+")
 replace = msgspec.structs.replace
 
 
-class MemoryStore:
+class MemoryStore(RegistryMemory):
     """memory.store.Store without a database."""
 
     def __init__(self, dimensions: int = 384) -> None:
-        self.dimensions = dimensions
+        super().__init__(dimensions)
         self._epoch = 0
-        self._keys: dict[bytes, KeyRow] = {}
         self._submits: dict[tuple[str, str, str], str] = {}
         self._conversations: dict[str, ConversationRow] = {}
         self._turns: dict[str, tuple[TurnRecord, int, int]] = {}  # record, partition, topic epoch
         self._memories: dict[str, MemoryRow] = {}
         self._positions: dict[tuple[int, int], tuple[int, int]] = {}  # (epoch, partition) -> position, resume
         self._forgotten: dict[tuple[str, str], int] = {}
-        self._claims: dict[tuple[str, int], ClaimRow] = {}
-        self._skills: dict[str, tuple[SkillManifest, Vector]] = {}
 
     async def open(self) -> None:
         pass
@@ -67,36 +59,6 @@ class MemoryStore:
 
     def follow(self, topic_epoch: int) -> None:
         self._epoch = topic_epoch
-
-    # keys
-
-    async def create_key(self, tenant: str, user: str, name: str, scopes: Sequence[str], now_ms: int) -> str:
-        key_id, key = new_key(secrets.token_bytes)
-        self._keys[hash_key(key)] = KeyRow(
-            key_id=key_id, tenant=tenant, user=user, name=name, scopes=tuple(scopes), created_at_ms=now_ms
-        )
-        return key
-
-    async def verify_key(self, key: str) -> Principal | None:
-        row = self._keys.get(hash_key(key))
-        return None if row is None or row.revoked_at_ms is not None else _principal(row)
-
-    async def keys(self, tenant: str = "") -> list[KeyRow]:
-        rows = [row for row in self._keys.values() if tenant in ("", row.tenant)]
-        return sorted(rows, key=lambda row: (row.created_at_ms, row.key_id))
-
-    async def revoke_key(self, key_id: str, now_ms: int) -> bool:
-        for hashed, row in self._keys.items():
-            if row.key_id == key_id and row.revoked_at_ms is None:
-                self._keys[hashed] = replace(row, revoked_at_ms=now_ms)
-                return True
-        return False
-
-    async def signing_secret(self, key_id: str) -> tuple[Principal, bytes] | None:
-        for hashed, row in self._keys.items():
-            if row.key_id == key_id and row.revoked_at_ms is None:
-                return _principal(row), hashed
-        return None
 
     # conversations and turns
 
@@ -291,68 +253,6 @@ class MemoryStore:
         del self._memories[memory]
         return True
 
-    # calls
-
-    async def claim(
-        self, turn: str, call: int, argument_hash: str, number: int, lease_ms: int, writer: str, now_ms: int
-    ) -> bool:
-        known = self._claims.get((turn, call))
-        if known is not None and not may_claim(known, argument_hash, number, writer, now_ms):
-            return False
-        self._claims[turn, call] = ClaimRow(
-            turn=turn, call=call, argument_hash=argument_hash, number=number, writer=writer,
-            lease_until_ms=now_ms + lease_ms, outcome=None,
-        )  # fmt: skip
-        return True
-
-    async def settle(self, turn: str, call: int, number: int, outcome: str) -> bool:
-        known = self._claims.get((turn, call))
-        if known is None or known.number != number or known.outcome not in (None, outcome):
-            return False
-        self._claims[turn, call] = replace(known, outcome=outcome)
-        return True
-
-    async def claimed(self, turn: str, call: int) -> ClaimRow | None:
-        return self._claims.get((turn, call))
-
-    # skills
-
-    async def upsert_skill(self, manifest: SkillManifest, vector: Vector) -> None:
-        self._check(vector)
-        self._skills[manifest.name] = (manifest, vector)
-
-    async def withdraw_skill(self, name: str) -> None:
-        self._skills.pop(name, None)
-
-    async def nearest_skills(self, tenant: str, vector: Vector, limit: int) -> list[tuple[str, float]]:
-        self._check(vector)
-        scored = [
-            (manifest.id, cosine(stored, vector))
-            for manifest, stored in self._skills.values()
-            if not manifest.tenants or tenant in manifest.tenants
-        ]
-        return sorted(scored, key=lambda pair: (-pair[1], pair[0]))[:limit]
-
-    def _check(self, vector: Vector) -> None:
-        if len(vector) != self.dimensions:
-            raise ValueError(f"a vector of {len(vector)} numbers where {self.dimensions} are stored")
-
-
-def may_claim(known: ClaimRow, argument_hash: str, number: int, writer: str, now_ms: int) -> bool:
-    """Whether a claim may take the place of `known`: the rule that Store.claim states."""
-    same_arguments = known.argument_hash == argument_hash
-    if known.outcome is not None:
-        return number > known.number and not same_arguments
-    if number == known.number:
-        return same_arguments and writer == known.writer
-    return number > known.number and known.lease_until_ms <= now_ms
-
-
-def cosine(one: Vector, other: Vector) -> float:
-    """Cosine of the angle between two vectors, 0.0 when one of them has no length."""
-    norm = math.sqrt(sum(a * a for a in one)) * math.sqrt(sum(b * b for b in other))
-    return sum(a * b for a, b in zip(one, other, strict=True)) / norm if norm else 0.0
-
 
 def _candidate(row: MemoryRow) -> Candidate:
     return Candidate(
@@ -380,9 +280,3 @@ def _began(turn: TurnRecord) -> tuple[int, int]:
 
 def _unique(rows: Iterable[MemoryRow]) -> list[MemoryRow]:
     return list({row.id: row for row in rows}.values())
-
-
-def _principal(row: KeyRow) -> Principal:
-    return Principal(
-        tenant=row.tenant, user=row.user, service=SERVICE_SCOPE in row.scopes, scopes=row.scopes, key_id=row.key_id
-    )
