@@ -136,7 +136,11 @@ class ApprovalAsked(Event, frozen=True, kw_only=True):
 
 @event("call.requested", "calls")
 class CallRequested(Event, frozen=True, kw_only=True):
-    """Work for a skill that lives on the bus: answered by `call.result` on `turns`."""
+    """Work for a skill that lives on the bus: answered by `call.result` on `turns`.
+
+    key: the Idempotency-Key, the same for every attempt at this call, whoever makes it. attempt: from 1; a request that
+    may be repeated after a failure is. deadline_at_ms: wall clock after which nobody waits for the result.
+    """
 
     conversation: str
     turn: str
@@ -150,3 +154,16 @@ class CallRequested(Event, frozen=True, kw_only=True):
     at_ms: int
     deadline_at_ms: int
     locale: str = ""
+    attempt: int = 1
+
+
+@event("call.abandoned", "calls")
+class CallAbandoned(Event, frozen=True, kw_only=True):
+    """Nobody waits for this call's result any more. A pure skill should stop; any other finishes what it began."""
+
+    turn: str
+    call: int
+    claim: int
+    skill: str
+    key: str
+    at_ms: int

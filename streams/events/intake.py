@@ -91,7 +91,12 @@ class TurnSteer(Event, frozen=True, kw_only=True):
 
 @event("call.result", "turns")
 class CallResult(Event, frozen=True, kw_only=True):
-    """The outcome of a call that a bus skill ran. Exactly one of `result` (JSON text) and `error` is set."""
+    """The outcome of a call that a bus skill ran. Exactly one of `result` (JSON text) and `error` is set.
+
+    turn, call, claim, key, tenant: as the request had them; the key is what a result is told apart by, so that it
+    counts whichever worker asked. error: "refused" (nothing was done, and the same call would be refused again),
+    "busy" (nothing was done, not now) or "failed" (something may have been done). retriable: asking again may help.
+    """
 
     turn: str
     call: int
@@ -100,6 +105,8 @@ class CallResult(Event, frozen=True, kw_only=True):
     result: str = ""
     error: str = ""
     retriable: bool = False
+    key: str = ""
+    tenant: str = ""
 
 
 @event("fact.publish", "turns")
