@@ -42,6 +42,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     context_tokens, max_output_tokens: None leaves the limit to the engine.
     requests_at_once: how many of its generations one worker runs side by side.
     tokens_per_second: the pace of a `scripted` model, whose `model` is its file of rules; None is as fast as it goes.
+    end_ms: how long it is silent after its last token, as in the step in which a model says that it has ended.
     *_usd_per_million_tokens: what a token costs; 0 for one's own machine.
     """
 
@@ -55,6 +56,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     max_output_tokens: int | None = None
     requests_at_once: int = 256
     tokens_per_second: float | None = None
+    end_ms: float = 0.0
     input_usd_per_million_tokens: float = 0.0
     output_usd_per_million_tokens: float = 0.0
 

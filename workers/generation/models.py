@@ -81,4 +81,4 @@ def _scripted(name: str, spec: ModelSpec) -> Engine:
         rules = parse_rules(Path(spec.model).read_bytes())
     except OSError as error:
         raise Misconfigured(f"models.{name}: the rules cannot be read: {error}") from error
-    return ScriptedEngine(rules, model=name, tokens_per_second=spec.tokens_per_second)
+    return ScriptedEngine(rules, model=name, tokens_per_second=spec.tokens_per_second, end_ms=spec.end_ms)

@@ -121,6 +121,7 @@ class ScriptedEngine:
 
     tokens_per_second: the pace of each answer, the first token included; None is as fast as the loop goes.
     tokens_per_delta: how many tokens come at once, as from an engine that is busy.
+    end_ms: the silence between the last token and the end, as in the step in which a model says that it has ended.
     sleep, now: the clock, in seconds; tests give their own. Tokens are due at fixed times after the start of the
         answer, so that late wake-ups do not add up.
     """
@@ -135,6 +136,7 @@ class ScriptedEngine:
         model: str = "scripted",
         tokens_per_second: float | None = None,
         tokens_per_delta: int = 1,
+        end_ms: float = 0.0,
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -142,6 +144,7 @@ class ScriptedEngine:
         self._model = model
         self._seconds_per_token = 1 / tokens_per_second if tokens_per_second else 0.0
         self._tokens_per_delta = tokens_per_delta
+        self._end_s = end_ms / 1000
         self._sleep = sleep
         self._now = now
         self._running: set[str] = set()
@@ -217,6 +220,8 @@ class ScriptedEngine:
         last = gate.finish()
         if last is not None:
             yield last
+        if self._end_s:
+            await self._sleep(self._end_s)
         yield EngineFinished(self._reason(request, gate, made, len(ids)), Usage(prompt_tokens, made))
 
     def _reason(self, request: EngineRequest, gate: TextGate, made: int, size: int) -> FinishReason:

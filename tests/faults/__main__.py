@@ -1,0 +1,92 @@
+"""`make test-faults`: real processes, killed and stopped at chosen moments of turns, under load; exits 1 if anything
+that must hold does not.
+
+Everything that is started is stopped, whatever happens. A run is repeated with `--seed S --runs 1`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from streams.apache_kafka import ApacheKafka, find_kafka
+from streams.embedded import Broker, EmbeddedBroker
+from streams.process import new_event_loop
+from tests.faults.cells import RunReport, cells
+from tests.faults.moments import MOMENTS
+from tests.faults.reporting import append, read_reports, table
+from tests.faults.running import one_run, parts_on
+from tests.faults.stack import PARTS, fault_stack
+
+
+def options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--runs", type=int, default=216, help="how many (default 216: every cell three times)")
+    parser.add_argument("--seed", type=int, default=0, help="of the first run; the others count up")
+    parser.add_argument("--part", choices=PARTS, action="append", help="only this one; may be repeated")
+    parser.add_argument("--moment", choices=MOMENTS, action="append", help="only this one; may be repeated")
+    parser.add_argument("--method", choices=("kill", "zombie"), help="only this one")
+    parser.add_argument("--broker", choices=("kafka", "tansu"), default="kafka")
+    parser.add_argument("--append", type=Path, help="a file of runs to add to, so that a matrix can be run in pieces")
+    parser.add_argument("--data", type=Path, help="folder for logs and data, kept afterwards; else a temporary one")
+    return parser.parse_args(arguments)
+
+
+def broker_of(kind: str, folder: Path) -> Broker:
+    """Raises SystemExit where there is no Apache Kafka."""
+    if kind == "tansu":
+        return EmbeddedBroker(folder / "tansu")
+    home = os.environ.get("KAFKA_HOME")
+    found = find_kafka(Path(home), os.environ) if home else "KAFKA_HOME is not set"
+    if isinstance(found, str):
+        sys.exit(f"no Apache Kafka: {found}; --broker tansu needs none")
+    return ApacheKafka(found, folder / "kafka")
+
+
+async def run_all(chosen: argparse.Namespace, folder: Path) -> list[RunReport]:
+    reports: list[RunReport] = []
+    async with fault_stack(folder, broker_of(chosen.broker, folder)) as stack:
+        parts = tuple(part for part in parts_on(stack) if not chosen.part or part in chosen.part)
+        moments = tuple(moment for moment in MOMENTS if not chosen.moment or moment in chosen.moment)
+        order = [cell for cell in cells(parts, moments) if chosen.method in (None, cell.method)]
+        for seed in range(chosen.seed, chosen.seed + chosen.runs):
+            report = await one_run(stack, seed, order[seed % len(order)])
+            reports.append(report)
+            if chosen.append:
+                append(chosen.append, report)
+            say(report, len(reports), chosen.runs)
+    return reports
+
+
+def say(report: RunReport, number: int, runs: int) -> None:
+    """Progress, one line a run, and what is broken below it."""
+    verdict = report.verdict
+    sys.stderr.write(
+        f"{number:>4}/{runs} seed {report.seed}: {report.cell.text()} ({report.hit or 'not met'}), "
+        f"{verdict.completed} of {verdict.turns} completed in {report.took_s} s, longest pause "
+        f"{verdict.longest_pause_ms} ms\n"
+    )
+    for complaint in verdict.broken:
+        sys.stderr.write(f"     ! {complaint[:600]}\n")
+
+
+def main(arguments: Sequence[str]) -> int:
+    chosen = options(arguments)
+    with tempfile.TemporaryDirectory(prefix="headstart-faults-", ignore_cleanup_errors=True) as temporary:
+        os.chmod(temporary, 0o755)
+        folder = chosen.data or Path(temporary)
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            reports = runner.run(run_all(chosen, folder))
+    if chosen.append:
+        reports = read_reports(chosen.append)
+    sys.stdout.write(table(reports))
+    return 1 if any(report.verdict.broken for report in reports) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

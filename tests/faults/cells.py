@@ -1,0 +1,50 @@
+"""What is hit, when and how: the cells of the matrix, and what is written down about a run. Pure."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from typing import Final, Literal
+
+import msgspec
+
+from tests.faults.judging import Verdict
+from tests.faults.moments import MOMENTS, Moment
+from tests.faults.stack import PARTS, Part
+
+Method = Literal["kill", "zombie"]
+ORDER_SEED: Final = 20_260_101  # of the order of the cells, which is the same for all
+
+
+class Cell(msgspec.Struct, frozen=True, order=True):
+    """What is hit, when, and how."""
+
+    part: Part
+    moment: Moment
+    method: Method
+
+    def text(self) -> str:
+        return f"{self.method} {self.part} at {self.moment}"
+
+
+class RunReport(msgspec.Struct):
+    """seed: repeats the run. hit: the process, "" when the moment was not met. took_s: to the last turn's end."""
+
+    seed: int
+    broker: str
+    cell: Cell
+    hit: str
+    took_s: float
+    verdict: Verdict
+
+
+def cells(parts: tuple[Part, ...] = PARTS, moments: tuple[Moment, ...] = MOMENTS) -> list[Cell]:
+    """Every cell, in a mixed order: run number n takes the nth, again and again."""
+    found = [Cell(part, moment, "kill") for part, moment in itertools.product(parts, moments)]
+    found += [
+        Cell(part, moment, "zombie")
+        for part, moment in itertools.product(parts, moments)
+        if part not in ("postgres", "broker")
+    ]
+    random.Random(ORDER_SEED).shuffle(found)
+    return found

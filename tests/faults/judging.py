@@ -1,0 +1,182 @@
+"""What must hold after every run, read from the log itself and from the skill service's own ledger.
+
+The client's stream of a turn is compared with the projection of the log: the conversation is read from its beginning
+by a reader of its own, and the gateway's frame code makes the frames again. Both are hashed as canonical JSON. What
+came on the sockets, repeats included, must be those very bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+import orjson
+
+from gateway.resume import ConversationFold
+from streams.bus import Bus
+from streams.codec import Identity, Record, decode, identity
+from streams.events import Event
+from streams.events.calling import CallFailed
+from streams.events.generating import AnswerDelta, ModelAsked
+from streams.events.turn import TurnAccepted, TurnEnd
+from streams.fence import Fence
+from streams.topology import EVENTS
+from tests.faults.driving import Outcome
+from tests.faults.skill_service import Line
+
+
+class Verdict(msgspec.Struct):
+    """turns, completed: of the run. in_doubt: calls that a turn reported so. broken: what does not hold, in words.
+    fenced: facts that no reader counts, by why. longest_pause_ms: the longest time between two facts of a turn.
+    frames: compared; sockets: frames that came on sockets, repeats included."""
+
+    turns: int = 0
+    completed: int = 0
+    in_doubt: int = 0
+    frames: int = 0
+    sockets: int = 0
+    longest_pause_ms: int = 0
+    fenced: dict[str, int] = {}
+    broken: list[str] = []
+
+
+class LogOfRun:
+    """The part of `events` that a run wrote: facts that count by turn, and every frame a gateway makes of it."""
+
+    def __init__(self, topic_epoch: int) -> None:
+        self.facts: dict[str, list[tuple[Identity, Event, int]]] = {}
+        self.frames: dict[str, list[bytes]] = {}
+        self.bodies: set[bytes] = set()
+        self._fences: dict[int, Fence] = {}
+        self._folds: dict[str, ConversationFold] = {}
+        self._epoch = topic_epoch
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        total: Counter[str] = Counter()
+        for fence in self._fences.values():
+            total.update(fence.dropped)
+        return dict(total)
+
+    def feed(self, record: Record) -> None:
+        fact = identity(record)
+        if self._fences.setdefault(record.partition, Fence()).judge(fact, record.source, record.type) == "counts":
+            self.facts.setdefault(fact.subject, []).append((fact, decode(record), record.timestamp_ms))
+        key = (record.key or b"").decode()
+        fold = self._folds.get(key)
+        if fold is None:
+            fold = self._folds[key] = ConversationFold(key, self._epoch)
+        step = fold.receive(record)
+        for frame in step.frames if step else ():
+            self.frames.setdefault(frame.turn, []).append(frame.body)
+            self.bodies.add(frame.body)
+
+
+async def read_log(bus: Bus, starts: Mapping[int, int]) -> LogOfRun:
+    """Everything from these offsets to the end of now."""
+    log = LogOfRun(bus.epoch)
+    reader = await bus.reader(EVENTS.name, dict(starts))
+    try:
+        ends = {partition: await reader.end_offset(partition) for partition in starts}
+        while any(reader.position(partition) < end for partition, end in ends.items()):
+            for record in await reader.batch():
+                log.feed(record)
+    finally:
+        await reader.close()
+    return log
+
+
+def judge(outcomes: Iterable[Outcome], log: LogOfRun, raw: Iterable[str], ledger: Iterable[Line]) -> Verdict:
+    """ledger: what the skill service did during the run."""
+    verdict = Verdict(fenced={why: number for why, number in log.dropped.items() if number}, broken=[])
+    asked = list(outcomes)
+    for outcome in asked:
+        verdict.turns += 1
+        verdict.completed += outcome.status == "completed"
+        name = f"{outcome.ask.tag} {outcome.turn or outcome.event_id}"
+        if outcome.status != "completed":
+            verdict.broken.append(f"{name} ended {outcome.status} {outcome.error}".strip())
+        for complaint in _turn(outcome, log, verdict):
+            verdict.broken.append(f"{name}: {complaint}")
+    if gaps := log.dropped.get("gap", 0):
+        verdict.broken.append(f"{gaps} facts stand after a gap: a writer broke its own rule")
+    for text in raw:
+        body = text.encode()
+        if b'"cursor"' in body and b'"sequence_number"' in body and b'"type":"error"' not in body:
+            verdict.sockets += 1
+            if body not in log.bodies:
+                verdict.broken.append(f"a gateway sent a frame that the log does not make: {text[:160]}")
+    verdict.broken += _effects(asked, ledger)
+    return verdict
+
+
+def _turn(outcome: Outcome, log: LogOfRun, verdict: Verdict) -> Iterable[str]:
+    facts = log.facts.get(outcome.turn, [])
+    ends = [event for _, event, _ in facts if isinstance(event, TurnEnd)]
+    if len(ends) != 1:
+        yield f"{len(ends)} terminal facts in the log"
+        return
+    end = ends[0]
+    verdict.in_doubt += len(end.in_doubt)
+    times = [at_ms for _, _, at_ms in facts]
+    verdict.longest_pause_ms = max([verdict.longest_pause_ms, *(b - a for a, b in pairwise(times))])
+    if outcome.status == "lost":
+        return
+    frames = log.frames.get(outcome.turn, [])
+    verdict.frames += len(frames)
+    if _sha256(outcome.frames) != _sha256(orjson.loads(body) for body in frames):
+        numbers = [frame.get("sequence_number") for frame in outcome.frames]
+        yield f"the client's stream is not the log's: {len(numbers)} frames of {len(frames)}, numbered {numbers[:400]}"
+    if outcome.status != "completed":
+        return
+    said = "".join(event.text for _, event, _ in facts if isinstance(event, AnswerDelta))
+    if not said == outcome.text == outcome.says:
+        yield f"the log says {said!r}, the client read {outcome.text!r}, and it should be {outcome.says!r}"
+    yield from _tokens(facts)
+    if outcome.follows:
+        told = "\n".join(
+            message.content for _, event, _ in facts if isinstance(event, ModelAsked) for message in event.messages
+        )
+        if outcome.follows not in told:
+            yield "the turn before it was not in its prompt"
+    doubted = {event.call for _, event, _ in facts if isinstance(event, CallFailed) and event.in_doubt}
+    if set(end.in_doubt) - doubted:
+        yield "it reports a call in doubt that no fact says to be"
+
+
+def _tokens(facts: Iterable[tuple[Identity, Event, int]]) -> Iterable[str]:
+    """Every token of the answer once, over all its epochs, and the usage counted once."""
+    following = 0
+    for _, event, _ in facts:
+        if isinstance(event, AnswerDelta):
+            if event.index != following:
+                yield f"token {event.index} where {following} is due"
+            following = event.index + len(event.ids)
+        elif isinstance(event, TurnEnd):
+            used = sum(use.usage.completion for use in event.models if use.step == "answer")
+            if used != following:
+                yield f"{used} tokens are paid for and {following} were said"
+
+
+def _effects(outcomes: Iterable[Outcome], ledger: Iterable[Line]) -> Iterable[str]:
+    wanted = Counter(outcome.ask.person for outcome in outcomes if outcome.ask.kind == "message")
+    sent = Counter(str(line.detail["to"]) for line in ledger if line.effect and line.what == "send_message")
+    for person, times in sent.items():
+        if person in wanted and times > 1:
+            yield f"{person} was sent {times} messages"
+
+
+def _sha256(frames: Iterable[dict[str, Any]]) -> str:
+    digest = hashlib.sha256()
+    for frame in frames:
+        digest.update(orjson.dumps(frame) + b"\n")
+    return digest.hexdigest()
+
+
+def accepted_in(log: LogOfRun) -> int:
+    """How many turns the run began."""
+    return sum(isinstance(event, TurnAccepted) for facts in log.facts.values() for _, event, _ in facts)

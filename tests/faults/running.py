@@ -1,0 +1,56 @@
+"""One run: a cast of turns, one fault at one moment, all turns to their end, and the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import Final
+
+from tests.faults.cells import Cell, RunReport
+from tests.faults.driving import Run
+from tests.faults.injecting import Watch, inject, target
+from tests.faults.judging import judge, read_log
+from tests.faults.skill_service import read_ledger
+from tests.faults.stack import PARTS, FaultStack, Part, is_durable
+
+NTH: Final = 3  # the fault falls on one of the first so many turns that are seen at the moment
+
+
+def parts_on(stack: FaultStack) -> tuple[Part, ...]:
+    """Which parts may be hit: not a broker whose log would be gone."""
+    return PARTS if is_durable(stack.broker) else tuple(part for part in PARTS if part != "broker")
+
+
+async def one_run(stack: FaultStack, seed: int, cell: Cell) -> RunReport:
+    """Runs a cell with a seed; the stack is whole again when it returns."""
+    chance = random.Random(seed)
+    began = time.monotonic()
+    known = len(read_ledger(stack.ledger))
+    run = Run(stack.addresses, stack.key, seed, f"r{seed}")
+    watch = Watch(stack, chance)
+    starts = await watch.start()
+    driving = asyncio.create_task(run.drive(random.Random(seed + 1)))
+    hit = ""
+    try:
+        sighted = asyncio.create_task(watch.until(cell.moment, chance.randrange(NTH)))
+        await asyncio.wait({driving, sighted}, return_when=asyncio.FIRST_COMPLETED)
+        if sighted.done() and (sighting := sighted.result()) is not None:
+            process = None
+            if cell.part not in ("postgres", "broker"):
+                process = target(stack, run, watch, cell.part, sighting, chance)
+            hit = process.name if process else cell.part
+            await inject(stack, run, cell.part, cell.method, process, chance)
+        sighted.cancel()
+        await driving
+    finally:
+        driving.cancel()
+        await asyncio.gather(driving, return_exceptions=True)
+        await watch.close()
+    took_s = round(time.monotonic() - began, 1)
+    log = await read_log(stack.parts.bus, starts)
+    raw = [text for balancer in run.balancers for text in balancer.raw]
+    verdict = judge(run.outcomes, log, raw, read_ledger(stack.ledger)[known:])
+    if not hit:
+        verdict.broken.append(f"no turn was seen at {cell.moment}")
+    return RunReport(seed, stack.broker.name, cell, hit, took_s, verdict)
