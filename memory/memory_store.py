@@ -11,31 +11,41 @@ from typing import Final
 
 import msgspec
 
-from memory.memory_registry import RegistryMemory, cosine
+from memory.memory_learning import LearningMemory
+from memory.memory_registry import cosine
 from memory.records import history_messages
+from memory.revising import FactState, revise
 from memory.rows import (
+    SUMMARY,
     CallOutcome,
     Candidate,
     Change,
     ConversationRow,
+    ExampleRow,
     History,
     KeyRow,
     MemoryRow,
     MessageRow,
+    Observed,
+    Reading,
+    ReadingDone,
     Row,
     TurnRecord,
     TurnRow,
+    Unsummarised,
     Vector,
     title_of,
 )
 from streams import ids
 from streams.events.conversation import ConversationDeleted, ConversationRenamed
+from streams.events.recalling import HistoryMessage
 
 _WORD: Final = re.compile(r"\w+")
 replace = msgspec.structs.replace
+_NO_SUMMARY: Final = MemoryRow(id="", layer="episode", tenant="", user="", text="", vector=[], at_ms=0)
 
 
-class MemoryStore(RegistryMemory):
+class MemoryStore(LearningMemory):
     """memory.store.Store without a database."""
 
     def __init__(self, dimensions: int = 384) -> None:
@@ -108,8 +118,42 @@ class MemoryStore(RegistryMemory):
         partition = ids.partition_of(conversation)
         position, resume = self._positions.get((self._epoch, partition), (-1, 0))
         return History(
-            messages=history_messages(parsed), position=position, resume=resume, turns=[turn for turn, _ in parsed]
-        )
+            messages=history_messages(parsed), position=position, resume=resume, turns=[turn for turn, _ in parsed],
+            summary=self._summary(conversation).text,
+        )  # fmt: skip
+
+    def _summary(self, conversation: str) -> MemoryRow:
+        """The newest summary of a conversation; an empty one when there is none."""
+        rows = [
+            row for row in self._memories.values()
+            if row.conversation == conversation and row.attribute == SUMMARY and not row.superseded_by
+        ]  # fmt: skip
+        return max(rows, key=lambda row: row.valid_from_ms, default=_NO_SUMMARY)
+
+    async def unsummarised(self, conversations: Sequence[str]) -> dict[str, Unsummarised]:
+        found: dict[str, Unsummarised] = {}
+        for conversation in conversations:
+            summary = self._summary(conversation)
+            ended = sorted(
+                (turn for turn, _, _ in self._turns.values()
+                 if turn.conversation == conversation and turn.status != "running"), key=_began,
+            )  # fmt: skip
+            mark = next((place for place, turn in enumerate(ended, 1) if turn.turn == summary.value), 0)
+            if ended:
+                found[conversation] = Unsummarised(turns=len(ended) - mark, summary=summary.text)
+        return found
+
+    async def oldest_turns(self, conversation: str, limit: int) -> list[HistoryMessage]:
+        mark = self._summary(conversation).value
+        ended = sorted(
+            (turn for turn, _, _ in self._turns.values()
+             if turn.conversation == conversation and turn.status != "running"), key=_began,
+        )  # fmt: skip
+        first = next((place for place, turn in enumerate(ended, 1) if turn.turn == mark), 0)
+        return history_messages([(turn.turn, turn.messages) for turn in ended[first : first + limit]])
+
+    async def messages(self, turn: str) -> tuple[MessageRow, ...]:
+        return self._turns[turn][0].messages if turn in self._turns else ()
 
     # projection
 
@@ -144,8 +188,16 @@ class MemoryStore(RegistryMemory):
             gone = conversation is not None and conversation.deleted
             if row.id not in self._memories and not gone and not self._is_forgotten(row, row.at_ms):
                 self._memories[row.id] = row
+                if row.attribute:
+                    self._revise(row)
         elif isinstance(row, CallOutcome):
             self._apply_outcome(row)
+        elif isinstance(row, ExampleRow | Reading):
+            if row.turn in self._turns and not self._is_forgotten(row, row.at_ms):
+                self._learn(row)
+        elif isinstance(row, Observed | ReadingDone):
+            if isinstance(row, ReadingDone) or not self._is_forgotten(row, row.at_ms):
+                self._learn(row)
         elif isinstance(row, ConversationRenamed):
             if (known := self._conversations.get(row.conversation)) and not known.deleted:
                 self._conversations[row.conversation] = replace(known, title=row.title)
@@ -154,6 +206,17 @@ class MemoryStore(RegistryMemory):
         else:
             self._forgotten[row.tenant, row.user] = max(row.at_ms, self._forgotten.get((row.tenant, row.user), 0))
             self._erase(row.tenant, row.user, row.at_ms)
+
+    def _revise(self, new: MemoryRow) -> None:
+        """Holds a fact to the others of its member, subject and attribute."""
+        same = [
+            row for row in self._memories.values()
+            if (row.tenant, row.user, row.subject, row.attribute)
+            == (new.tenant, new.user, new.subject, new.attribute)
+        ]  # fmt: skip
+        for fact in revise([_state(row) for row in same]):
+            row = self._memories[fact.id]
+            self._memories[fact.id] = replace(row, valid_to_ms=fact.valid_to_ms, superseded_by=fact.superseded_by)
 
     def _apply_turn(self, record: TurnRecord, partition: int) -> None:
         if self._is_forgotten(record, record.accepted_at_ms):
@@ -189,6 +252,7 @@ class MemoryStore(RegistryMemory):
         self._turns = {key: turn for key, turn in self._turns.items() if key not in turns}
         self._claims = {key: claim for key, claim in self._claims.items() if key[0] not in turns}
         self._memories = {key: kept for key, kept in self._memories.items() if kept.conversation != row.conversation}
+        self._unlearn("", "", lambda conversation: conversation == row.conversation, row.at_ms)
 
     def _erase(self, tenant: str, user: str, at_ms: int) -> None:
         def stays(row: ConversationRow | MemoryRow | TurnRecord | KeyRow, said_at_ms: int) -> bool:
@@ -207,20 +271,25 @@ class MemoryStore(RegistryMemory):
         self._keys = {key: row for key, row in self._keys.items() if stays(row, row.created_at_ms)}
         self._submits = {key: value for key, value in self._submits.items() if key[:2] != (tenant, user)}
         self._claims = {key: claim for key, claim in self._claims.items() if key[0] not in turns}
+        self._unlearn(tenant, user, gone.__contains__, at_ms)
 
-    def _is_forgotten(self, row: ConversationRow | MemoryRow | TurnRecord, at_ms: int) -> bool:
+    def _is_forgotten(
+        self, row: ConversationRow | MemoryRow | TurnRecord | ExampleRow | Reading | Observed, at_ms: int
+    ) -> bool:
         return at_ms <= self._forgotten.get((row.tenant, row.user), -1)
 
     # recall
 
     async def recall(
-        self, tenant: str, user: str, vector: Vector, text: str, limit: int, exclude_conversation: str = ""
-    ) -> list[Candidate]:
+        self, tenant: str, user: str, vector: Vector, text: str, limit: int, exclude_conversation: str = "",
+        exclude_turns: Sequence[str] = (),
+    ) -> list[Candidate]:  # fmt: skip
         self._check(vector)
         mine = [
             row for row in self._memories.values()
             if (row.tenant, row.user) == (tenant, user)
             and (not exclude_conversation or row.conversation != exclude_conversation)
+            and not row.superseded_by and (row.turn not in exclude_turns or not row.turn)
         ]  # fmt: skip
         words = set(_WORD.findall(text.lower()))
         likeness = {row.id: cosine(row.vector, vector) for row in mine}
@@ -258,7 +327,16 @@ def _candidate(row: MemoryRow) -> Candidate:
     return Candidate(
         id=row.id, layer=row.layer, text=row.text, at_ms=row.at_ms, conversation=row.conversation, turn=row.turn,
         speaker=row.speaker, context=row.context, valid_from_ms=row.valid_from_ms, valid_to_ms=row.valid_to_ms,
-        superseded_by=row.superseded_by, confidence=row.confidence,
+        superseded_by=row.superseded_by, confidence=row.confidence, subject=row.subject, attribute=row.attribute,
+        value=row.value,
+    )  # fmt: skip
+
+
+def _state(row: MemoryRow) -> FactState:
+    return FactState(
+        id=row.id, subject=row.subject, attribute=row.attribute, value=row.value, single=row.single,
+        negated=row.negated, valid_from_ms=row.valid_from_ms, valid_to_ms=row.valid_to_ms,
+        superseded_by=row.superseded_by,
     )  # fmt: skip
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from memory.tables.claims import ClaimTables
 from memory.tables.conversations import ConversationTables
 from memory.tables.keys import KeyTables
+from memory.tables.learning import LearningTables
 from memory.tables.memories import MemoryTables
 from memory.tables.projection import ProjectionTables
 from memory.tables.skills import SkillTables
 
 
-class PostgresStore(KeyTables, ConversationTables, ProjectionTables, MemoryTables, ClaimTables, SkillTables):
+class PostgresStore(
+    KeyTables, ConversationTables, ProjectionTables, MemoryTables, LearningTables, ClaimTables, SkillTables
+):  # fmt: skip
     """memory.store.Store. dsn: a libpq URL; dimensions: length of the embedder's vectors; pool_size: connections."""

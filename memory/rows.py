@@ -132,6 +132,10 @@ class MemoryRow(msgspec.Struct, frozen=True, kw_only=True):
     notice; superseded_by: the memory that took its place. confidence: 0..1. source_offset: the fact it came from, -1
     when it came from no log. speaker: the role or service that said it. context: what was said just before it, by which
     it is found too.
+
+    subject, attribute, value: what a fact says, "" for texts that were not read as one. single: the attribute has
+    one value at a time, so a new one takes the place of the old. negated: it says that this is not so (any more). Rows
+    of one user, subject and attribute are held to each other by memory/revising.py when they are stored.
     """
 
     id: str
@@ -150,11 +154,102 @@ class MemoryRow(msgspec.Struct, frozen=True, kw_only=True):
     valid_to_ms: int | None = None
     superseded_by: str = ""
     confidence: float = 1.0
+    subject: str = ""
+    attribute: str = ""
+    value: str = ""
+    single: bool = False
+    negated: bool = False
+
+
+class ExampleRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A turn that somebody rated, with what was asked and answered. The newest rating of a turn counts.
+
+    rating: "good" | "bad"; only good ones are found. shared: others of the tenant may be shown it. vector: of the
+    question.
+    """
+
+    turn: str
+    conversation: str
+    tenant: str
+    user: str
+    agent: str
+    question: str
+    answer: str
+    rating: str
+    shared: bool
+    at_ms: int
+    vector: Vector
+
+
+class Example(msgspec.Struct, frozen=True, kw_only=True):
+    """A good past answer to a question near to the one asked. score: cosine of the two questions."""
+
+    turn: str
+    agent: str
+    question: str
+    answer: str
+    score: float
+
+
+class Observed(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that a member did, to be counted (memory/habits.py). kind: agent | skill | argument | suggestion.
+
+    taken: it was used, or a suggestion followed; else a suggestion was declined or left unanswered.
+    """
+
+    tenant: str
+    user: str
+    kind: str
+    name: str
+    taken: bool
+    at_ms: int
+
+
+class HabitRow(msgspec.Struct, frozen=True, kw_only=True):
+    """How often a member did something, and when in the day. hours: times by hour of the day in UTC, 24 numbers.
+
+    correction: what the person says instead, "" when nothing; muted: it must not be used, whatever is counted.
+    """
+
+    id: str
+    tenant: str
+    user: str
+    kind: str
+    name: str
+    taken: int
+    declined: int
+    hours: tuple[int, ...]
+    first_at_ms: int
+    last_at_ms: int
+    correction: str = ""
+    muted: bool = False
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """A turn that a model is still to read. step: memory.facts | memory.summary. epoch: how often it was asked so far;
+    asked_at_ms: when last, 0 never."""
+
+    turn: str
+    step: str
+    conversation: str
+    tenant: str
+    user: str
+    at_ms: int
+    epoch: int = 0
+    asked_at_ms: int = 0
+
+
+class ReadingDone(msgspec.Struct, frozen=True, kw_only=True):
+    """The model's word about a reading was taken, or it was given up."""
+
+    turn: str
+    step: str
 
 
 Row = (
-    TurnRecord | ConversationRow | MemoryRow | CallOutcome | ConversationRenamed | ConversationDeleted | MemberForgotten
-)
+    TurnRecord | ConversationRow | MemoryRow | CallOutcome | ExampleRow | Observed | Reading | ReadingDone
+    | ConversationRenamed | ConversationDeleted | MemberForgotten
+)  # fmt: skip
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -183,6 +278,9 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     valid_to_ms: int | None = None
     superseded_by: str = ""
     confidence: float = 1.0
+    subject: str = ""
+    attribute: str = ""
+    value: str = ""
     similarity: float | None = None
     text_score: float = 0.0
     vector_rank: int = 0
@@ -194,12 +292,25 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
 
     position: of the conversation's partition in the store, -1 when nothing is stored. resume: from this offset on the
     log holds, whole, every turn that is not in `messages`. turns: ids of the turns in `messages`, oldest first.
+    summary: what was said before, in short, "" as long as nothing was left out.
     """
 
     messages: list[HistoryMessage]
     position: int
     resume: int
     turns: list[str]
+    summary: str = ""
+
+
+SUMMARY = "summary"
+"""Attribute of the memory (layer episode) that holds a conversation's summary; its value is the last turn in it."""
+
+
+class Unsummarised(msgspec.Struct, frozen=True):
+    """How many ended turns of a conversation its summary does not hold yet, and that summary ("" when none)."""
+
+    turns: int
+    summary: str
 
 
 class ClaimRow(msgspec.Struct, frozen=True, kw_only=True):

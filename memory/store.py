@@ -24,6 +24,8 @@ from memory.records import (
     TurnRow,
     Vector,
 )
+from memory.rows import Example, HabitRow, MessageRow, Reading, Unsummarised
+from streams.events.recalling import HistoryMessage
 from streams.events.registering import SkillManifest
 
 
@@ -113,9 +115,11 @@ class Store(Protocol):
         text: str,
         limit: int,
         exclude_conversation: str = "",
+        exclude_turns: Sequence[str] = (),
     ) -> list[Candidate]:
         """Up to 2 × `limit` memories of this user: the nearest by vector and the best by full text of `text`, each
-        with its ranks. Memories of `exclude_conversation` are left out. Unordered; memory.recall.rank decides."""
+        with its ranks. Left out: what has been superseded, memories of `exclude_conversation` and of `exclude_turns`.
+        Unordered; memory.recall.rank decides."""
 
     async def memories(self, tenant: str, user: str, limit: int, conversation: str = "") -> list[Candidate]:
         """The user's memories, newest first, superseded ones too: what a person may see, correct and forget.
@@ -123,6 +127,37 @@ class Store(Protocol):
 
     async def forget_memory(self, tenant: str, user: str, memory: str) -> bool:
         """Erases one memory. False when this user has none with this id."""
+
+    # learning
+
+    async def messages(self, turn: str) -> tuple[MessageRow, ...]:
+        """What was said and done in a turn, in order; () for an unknown one."""
+
+    async def unsummarised(self, conversations: Sequence[str]) -> dict[str, Unsummarised]:
+        """Of each conversation that has ended turns: how many its summary does not hold yet, and that summary."""
+
+    async def oldest_turns(self, conversation: str, limit: int) -> list[HistoryMessage]:
+        """The first `limit` ended turns after those that the conversation's summary holds, oldest first."""
+
+    async def examples(self, tenant: str, user: str, vector: Vector, limit: int) -> list[Example]:
+        """Answers rated good to the questions nearest to `vector`, nearest first: the user's own, and those that
+        others of the tenant share."""
+
+    async def habits(self, tenant: str, user: str) -> list[HabitRow]:
+        """What the user does again and again, last seen first; muted and corrected ones too."""
+
+    async def correct_habit(self, tenant: str, user: str, habit: str, text: str, muted: bool) -> bool:
+        """Says something else instead of what was counted ("": what was counted), or that it must not be used. False
+        when the user has none with this id."""
+
+    async def forget_habit(self, tenant: str, user: str, habit: str) -> bool:
+        """Erases what was counted; counting begins anew. False when the user has none with this id."""
+
+    async def readings(self, partition: int, limit: int) -> list[Reading]:
+        """Turns of this partition that a model is still to read, oldest first."""
+
+    async def asked(self, turn: str, step: str, epoch: int, at_ms: int) -> None:
+        """A model was asked to read the turn, for the `epoch`-th time. Nothing happens when it is not waited for."""
 
     # calls
 

@@ -27,7 +27,11 @@ SELECT turn, conversation, tenant, member, partition, status, agent, accepted_at
 FROM turns WHERE turn = $1
 """
 _BEFORE_HISTORY: Final = """
-SELECT parent, parent_turn, deleted, position, resume
+SELECT parent, parent_turn, deleted, position, resume, coalesce((
+    SELECT text FROM memories
+    WHERE memories.conversation = conversations.conversation AND attribute = 'summary' AND superseded_by = ''
+    ORDER BY valid_from_ms DESC LIMIT 1
+), '') AS summary
 FROM conversations LEFT JOIN positions ON topic_epoch = $2 AND partition = $3
 WHERE conversation = $1
 """
@@ -70,35 +74,40 @@ class ConversationTables(Tables):
 
     async def history(self, conversation: str, limit_turns: int) -> History:
         turns: Turns = []
-        position, resume, upto = -1, 0, ""
+        position, resume, upto, summary = -1, 0, "", ""
         async with self._connection() as connection:
             link = conversation
             while link and len(turns) < limit_turns:
                 row = await connection.fetchrow(_BEFORE_HISTORY, link, self._epoch, ids.partition_of(conversation))
                 if row is None or row["deleted"]:
                     break
+                summary = row["summary"] if link == conversation else summary
                 if link == conversation and row["position"] is not None:
                     position, resume = row["position"], row["resume"]
                 found = await connection.fetch(_HISTORY, link, limit_turns - len(turns), upto, self._epoch, position)
-                turns = _by_turn(found) + turns
+                turns = by_turn(found) + turns
                 link, upto = row["parent"], row["parent_turn"]
         return History(
-            messages=history_messages(turns), position=position, resume=resume, turns=[turn for turn, _ in turns]
-        )
+            messages=history_messages(turns), position=position, resume=resume, turns=[turn for turn, _ in turns],
+            summary=summary,
+        )  # fmt: skip
 
 
-def _by_turn(rows: list[asyncpg.Record]) -> Turns:
+def by_turn(rows: list[asyncpg.Record]) -> Turns:
+    """Rows of messages, in order, as turns with their messages."""
     turns: dict[str, list[MessageRow]] = {}
     for row in rows:
         messages = turns.setdefault(row["turn"], [])
         if row["position"] is not None:  # a turn without any message still is one
-            messages.append(
-                MessageRow(
-                    index=row["position"], role=row["role"], text=row["text"], kind=row["kind"],
-                    call_id=row["call_id"], name=row["name"], status=row["status"],
-                )
-            )  # fmt: skip
+            messages.append(message_of(row))
     return [(turn, tuple(messages)) for turn, messages in turns.items()]
+
+
+def message_of(row: asyncpg.Record) -> MessageRow:
+    return MessageRow(
+        index=row["position"], role=row["role"], text=row["text"], kind=row["kind"], call_id=row["call_id"],
+        name=row["name"], status=row["status"],
+    )  # fmt: skip
 
 
 def _conversation(row: asyncpg.Record) -> ConversationRow:

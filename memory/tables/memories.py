@@ -7,6 +7,7 @@ branches stand in one statement; the one whose condition is false is never run.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from memory.rows import Candidate, Vector
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 EXACT_ROWS: Final = 4_000
 # Words beyond this do not make a search by words better, only slower.
 QUESTION_CHARACTERS: Final = 4_000
-_MINE: Final = "tenant = $1 AND member = $2 AND ($6 = '' OR conversation <> $6)"
+_MINE: Final = """tenant = $1 AND member = $2 AND ($6 = '' OR conversation <> $6)
+  AND superseded_by = '' AND (turn = '' OR turn <> ALL ($8::text[]))"""
 # A question's words are joined by "or" (they come joined by "and"): one that is missing must not hide the memory.
 # "+ 0" keeps the planner from answering the exact branch by the graph.
 _RECALL: Final = f"""
@@ -45,7 +47,7 @@ WITH question AS (
     ) AS found
 )
 SELECT memories.id, layer, text, speaker, context, conversation, turn, at_ms, valid_from_ms, valid_to_ms, superseded_by,
-       confidence,
+       confidence, subject, attribute, value,
        1 - (embedding <=> $3) AS similarity, coalesce(score, 0) AS text_score,
        coalesce(vector_rank, 0) AS vector_rank, coalesce(text_rank, 0) AS text_rank
 FROM nearest FULL JOIN worded USING (id)
@@ -53,7 +55,7 @@ JOIN memories ON memories.tenant = $1 AND memories.id = coalesce(nearest.id, wor
 """  # noqa: S608 - put together from constants
 _LIST: Final = """
 SELECT id, layer, text, speaker, context, conversation, turn, at_ms, valid_from_ms, valid_to_ms, superseded_by,
-       confidence, NULL AS similarity, 0 AS text_score, 0 AS vector_rank, 0 AS text_rank
+       confidence, subject, attribute, value, NULL AS similarity, 0 AS text_score, 0 AS vector_rank, 0 AS text_rank
 FROM memories WHERE tenant = $1 AND member = $2 AND $4 IN ('', conversation)
 ORDER BY at_ms DESC, id DESC LIMIT $3
 """
@@ -65,13 +67,14 @@ class MemoryTables(Tables):
     """Up to how many memories of one user the search by vector is exact."""
 
     async def recall(
-        self, tenant: str, user: str, vector: Vector, text: str, limit: int, exclude_conversation: str = ""
-    ) -> list[Candidate]:
+        self, tenant: str, user: str, vector: Vector, text: str, limit: int, exclude_conversation: str = "",
+        exclude_turns: Sequence[str] = (),
+    ) -> list[Candidate]:  # fmt: skip
         self._check(vector)
         async with self._connection() as connection:
             rows = await connection.fetch(
                 _RECALL, tenant, user, vector, storable(text[:QUESTION_CHARACTERS]), limit, exclude_conversation,
-                self.exact_rows,
+                self.exact_rows, list(exclude_turns),
             )  # fmt: skip
         return [_candidate(row) for row in rows]
 
@@ -89,7 +92,7 @@ def _candidate(row: asyncpg.Record) -> Candidate:
     return Candidate(
         id=row["id"], layer=row["layer"], text=row["text"], at_ms=row["at_ms"], conversation=row["conversation"],
         turn=row["turn"], speaker=row["speaker"], context=row["context"], valid_from_ms=row["valid_from_ms"],
-        valid_to_ms=row["valid_to_ms"],
-        superseded_by=row["superseded_by"], confidence=row["confidence"], similarity=row["similarity"],
+        valid_to_ms=row["valid_to_ms"], superseded_by=row["superseded_by"], confidence=row["confidence"],
+        subject=row["subject"], attribute=row["attribute"], value=row["value"], similarity=row["similarity"],
         text_score=row["text_score"], vector_rank=row["vector_rank"], text_rank=row["text_rank"],
     )  # fmt: skip

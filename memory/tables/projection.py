@@ -14,8 +14,19 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
-from memory.rows import CallOutcome, Change, ConversationRow, MemoryRow, Row, TurnRecord
-from memory.tables import writing
+from memory.rows import (
+    CallOutcome,
+    Change,
+    ConversationRow,
+    ExampleRow,
+    MemoryRow,
+    Observed,
+    Reading,
+    ReadingDone,
+    Row,
+    TurnRecord,
+)
+from memory.tables import learnt, writing
 from memory.tables.base import Tables
 from memory.tables.writing import member_hash
 from streams.events.conversation import ConversationDeleted, ConversationRenamed, MemberForgotten
@@ -30,7 +41,13 @@ _MOVE: Final = "UPDATE positions SET position = $3, resume = $4 WHERE topic_epoc
 _FORGET_LOCK: Final = "LOCK TABLE forgotten_members IN ACCESS EXCLUSIVE MODE"
 _FORGOTTEN: Final = "SELECT member_hash, forgotten_at_ms FROM forgotten_members WHERE member_hash = ANY ($1::bytea[])"
 Forgotten = dict[bytes, int]
-_PLACES: Final[dict[type, int]] = {ConversationRow: 0, TurnRecord: 1, CallOutcome: 2, MemoryRow: 3}
+_PLACES: Final[dict[type, int]] = {
+    kind: place
+    for place, kind in enumerate(
+        (ConversationRow, TurnRecord, CallOutcome, MemoryRow, ExampleRow, Observed, Reading, ReadingDone)
+    )
+}
+Said = TurnRecord | ConversationRow | MemoryRow | ExampleRow | Observed | Reading
 
 
 class ProjectionTables(Tables):
@@ -48,7 +65,7 @@ class ProjectionTables(Tables):
         self, partition: int, position: int, changes: Sequence[Change], resume: int | None = None
     ) -> bool:
         for change in changes:
-            if isinstance(change.row, MemoryRow):
+            if isinstance(change.row, MemoryRow | ExampleRow):
                 self._check(change.row.vector)
         async with self._transaction() as connection:
             if any(isinstance(change.row, MemberForgotten) for change in changes):
@@ -60,6 +77,8 @@ class ProjectionTables(Tables):
             rows = [change.row for change in changes if change.offset > stored]
             if rows:
                 forgotten = await _forgotten(connection, rows)
+                # After that table was read: whoever forgets a member holds it against readers, then asks for these.
+                await learnt.lock_members(connection, rows)
                 for kind, group in groupby(_grouped(rows), key=type):
                     await self._write(connection, partition, kind, list(group), forgotten)
             await connection.execute(
@@ -70,15 +89,22 @@ class ProjectionTables(Tables):
     async def _write(
         self, connection: Connection, partition: int, kind: type[Row], rows: list[Any], forgotten: Forgotten
     ) -> None:
+        kept = [row for row in rows if not isinstance(row, Said) or _said_at_ms(row) > _forgotten_until(row, forgotten)]
         if kind is TurnRecord:
-            kept = [row for row in rows if row.accepted_at_ms > _forgotten_until(row, forgotten)]
             await writing.write_turns(connection, self._epoch, partition, kept)
         elif kind is ConversationRow:
-            kept = [row for row in rows if row.created_at_ms > _forgotten_until(row, forgotten)]
             await writing.write_conversations(connection, kept)
         elif kind is MemoryRow:
-            kept = [row for row in rows if row.at_ms > _forgotten_until(row, forgotten)]
             await writing.write_memories(connection, kept)
+            await learnt.revise_facts(connection, kept)
+        elif kind is ExampleRow:
+            await learnt.write_examples(connection, kept)
+        elif kind is Observed:
+            await learnt.count_habits(connection, kept)
+        elif kind is Reading:
+            await learnt.write_readings(connection, partition, kept)
+        elif kind is ReadingDone:
+            await learnt.end_readings(connection, kept)
         elif kind is CallOutcome:
             await writing.write_outcomes(connection, rows)
         elif kind is ConversationRenamed:
@@ -108,12 +134,17 @@ def _grouped(rows: list[Row]) -> list[Row]:
 
 async def _forgotten(connection: Connection, rows: Iterable[Row]) -> Forgotten:
     """Until when the members of these rows have asked to be forgotten."""
-    members = {
-        member_hash(row.tenant, row.user) for row in rows if isinstance(row, TurnRecord | ConversationRow | MemoryRow)
-    }
+    members = {member_hash(row.tenant, row.user) for row in rows if isinstance(row, Said)}
     found = await connection.fetch(_FORGOTTEN, list(members))
     return {bytes(row["member_hash"]): row["forgotten_at_ms"] for row in found}
 
 
-def _forgotten_until(row: TurnRecord | ConversationRow | MemoryRow, forgotten: Forgotten) -> int:
+def _said_at_ms(row: Said) -> int:
+    """When what the row tells was said or done."""
+    if isinstance(row, TurnRecord):
+        return row.accepted_at_ms
+    return row.created_at_ms if isinstance(row, ConversationRow) else row.at_ms
+
+
+def _forgotten_until(row: Said, forgotten: Forgotten) -> int:
     return forgotten.get(member_hash(row.tenant, row.user), -1)

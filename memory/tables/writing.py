@@ -55,11 +55,12 @@ INSERT INTO messages SELECT * FROM unnest(
 """
 _MEMORIES: Final = """
 INSERT INTO memories (id, layer, tenant, member, text, embedding, at_ms, conversation, turn, source_offset, speaker,
-                      valid_from_ms, valid_to_ms, superseded_by, confidence, context)
+                      valid_from_ms, valid_to_ms, superseded_by, confidence, context, subject, attribute, value, single,
+                      negated)
 SELECT given.* FROM unnest(
     $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::vector[], $7::bigint[], $8::text[], $9::text[],
     $10::bigint[], $11::text[], $12::bigint[], $13::bigint[], $14::text[], $15::real[],
-    $16::text[]
+    $16::text[], $17::text[], $18::text[], $19::text[], $20::boolean[], $21::boolean[]
 ) AS given (id, layer, tenant, member, text, embedding, at_ms, conversation)
 WHERE NOT EXISTS (SELECT 1 FROM conversations WHERE conversations.conversation = given.conversation AND deleted)
 ON CONFLICT (tenant, id) DO NOTHING
@@ -86,6 +87,8 @@ WHERE turns.tenant = $1 AND turns.member = $2 AND (created_at_ms <= $3 OR accept
 _ERASE: Final = (
     """DELETE FROM memories WHERE tenant = $1 AND member = $2 AND (at_ms <= $3 OR conversation IN
        (SELECT conversation FROM conversations WHERE tenant = $1 AND member = $2 AND created_at_ms <= $3))""",
+    "DELETE FROM habits WHERE tenant = $1 AND member = $2 AND first_at_ms <= $3",
+    "DELETE FROM examples WHERE tenant = $1 AND member = $2 AND at_ms <= $3",
     "DELETE FROM turns WHERE tenant = $1 AND member = $2 AND accepted_at_ms <= $3",
     "DELETE FROM conversations WHERE tenant = $1 AND member = $2 AND created_at_ms <= $3",
     "DELETE FROM api_keys WHERE tenant = $1 AND member = $2 AND created_at_ms <= $3",
@@ -146,7 +149,8 @@ async def write_memories(connection: Connection, rows: Sequence[MemoryRow]) -> N
         (
             row.id, row.layer, row.tenant, row.user, storable(row.text), pgvector.Vector(row.vector), row.at_ms,
             row.conversation, row.turn, row.source_offset, row.speaker, row.valid_from_ms, row.valid_to_ms,
-            row.superseded_by, row.confidence, storable(row.context),
+            row.superseded_by, row.confidence, storable(row.context), storable(row.subject), storable(row.attribute),
+            storable(row.value), row.single, row.negated,
         )
         for row in rows
     )  # fmt: skip

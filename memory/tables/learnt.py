@@ -1,0 +1,138 @@
+"""Writing what was learnt, in the transaction of a batch: facts held to each other, examples, habits, readings.
+
+What is counted or compared with what is there (habits, facts) is read, changed and written; the member's lock makes
+transactions of other partitions, which may be about the same member, wait for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final
+
+import pgvector
+
+from memory.habits import counted, habit_id
+from memory.revising import FactState, revise
+from memory.rows import ExampleRow, MemoryRow, Observed, Reading, ReadingDone, Row
+from memory.tables.base import storable
+from memory.tables.learning import habit_of
+
+if TYPE_CHECKING:
+    from memory.rows import HabitRow
+    from memory.tables.base import Connection
+
+_LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
+_FACTS: Final = """
+SELECT id, subject, attribute, value, single, negated, valid_from_ms, valid_to_ms, superseded_by
+FROM memories JOIN unnest($3::text[], $4::text[]) AS given (subject, attribute) USING (subject, attribute)
+WHERE tenant = $1 AND member = $2 AND attribute <> ''
+"""
+_REVISE: Final = """
+UPDATE memories SET valid_to_ms = given.valid_to_ms, superseded_by = given.superseded_by
+FROM unnest($3::text[], $4::bigint[], $5::text[]) AS given (id, valid_to_ms, superseded_by)
+WHERE memories.tenant = $1 AND memories.member = $2 AND memories.id = given.id
+"""
+_EXAMPLE: Final = """
+INSERT INTO examples AS known (turn, conversation, tenant, member, agent, question, answer, rating, shared, at_ms,
+                               embedding)
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 WHERE EXISTS (SELECT 1 FROM turns WHERE turn = $1)
+ON CONFLICT (turn) DO UPDATE SET rating = excluded.rating, shared = excluded.shared, at_ms = excluded.at_ms
+WHERE excluded.at_ms >= known.at_ms
+"""
+_HABITS: Final = "SELECT * FROM habits WHERE tenant = $1 AND member = $2 AND id = ANY ($3::text[])"
+_HABIT: Final = """
+INSERT INTO habits (id, tenant, member, kind, name, taken, declined, hours, first_at_ms, last_at_ms)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+ON CONFLICT (tenant, member, id) DO UPDATE SET
+    taken = excluded.taken, declined = excluded.declined, hours = excluded.hours, first_at_ms = excluded.first_at_ms,
+    last_at_ms = excluded.last_at_ms
+"""
+_READING: Final = """
+INSERT INTO readings (turn, step, conversation, tenant, member, partition, at_ms, epoch, asked_at_ms)
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9 WHERE EXISTS (SELECT 1 FROM turns WHERE turn = $1)
+ON CONFLICT (turn, step) DO NOTHING
+"""
+_READ: Final = "DELETE FROM readings WHERE turn = $1 AND step = $2"
+
+
+async def lock_members(connection: Connection, rows: Iterable[Row]) -> None:
+    """Until the transaction ends nobody else changes what is counted or compared of the members that these rows are
+    about. Always in one order, so that two transactions never wait for each other."""
+    members = {
+        f"{row.tenant}\x1f{row.user}"
+        for row in rows
+        if isinstance(row, Observed) or (isinstance(row, MemoryRow) and row.attribute)
+    }
+    for name in sorted(members):
+        await connection.execute(_LOCK, storable(name))
+
+
+async def revise_facts(connection: Connection, rows: Sequence[MemoryRow]) -> None:
+    """Holds the facts that were just written to those that were there."""
+    members: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    for row in rows:
+        if row.attribute:
+            members.setdefault((row.tenant, row.user), set()).add((storable(row.subject), storable(row.attribute)))
+    for (tenant, user), keys in members.items():
+        columns = [list(column) for column in zip(*keys, strict=True)]
+        found = await connection.fetch(_FACTS, tenant, user, *columns)
+        changed = revise([FactState(**dict(row)) for row in found])
+        if changed:
+            await connection.execute(
+                _REVISE, tenant, user, [fact.id for fact in changed], [fact.valid_to_ms for fact in changed],
+                [fact.superseded_by for fact in changed],
+            )  # fmt: skip
+
+
+async def write_examples(connection: Connection, rows: Sequence[ExampleRow]) -> None:
+    """The newest rating of each turn; none of a turn that is gone."""
+    await connection.executemany(
+        _EXAMPLE,
+        [
+            (
+                row.turn, row.conversation, row.tenant, row.user, row.agent, storable(row.question),
+                storable(row.answer), row.rating, row.shared, row.at_ms, pgvector.Vector(row.vector),
+            )
+            for row in rows
+        ],
+    )  # fmt: skip
+
+
+async def count_habits(connection: Connection, rows: Sequence[Observed]) -> None:
+    """Counts what was seen; the members' locks are held."""
+    members: dict[tuple[str, str], list[Observed]] = {}
+    for row in rows:
+        members.setdefault((row.tenant, row.user), []).append(row)
+    for (tenant, user), seen in members.items():
+        names = list({habit_id(tenant, user, row.kind, row.name) for row in seen})
+        known: dict[str, HabitRow] = {
+            row["id"]: habit_of(row) for row in await connection.fetch(_HABITS, tenant, user, names)
+        }
+        for row in seen:
+            name = habit_id(tenant, user, row.kind, row.name)
+            known[name] = counted(known.get(name), row)
+        await connection.executemany(
+            _HABIT,
+            [
+                (
+                    habit.id, tenant, user, habit.kind, storable(habit.name), habit.taken, habit.declined,
+                    list(habit.hours), habit.first_at_ms, habit.last_at_ms,
+                )
+                for habit in known.values()
+            ],
+        )  # fmt: skip
+
+
+async def write_readings(connection: Connection, partition: int, rows: Sequence[Reading]) -> None:
+    await connection.executemany(
+        _READING,
+        [
+            (row.turn, row.step, row.conversation, row.tenant, row.user, partition, row.at_ms, row.epoch,
+             row.asked_at_ms)
+            for row in rows
+        ],
+    )  # fmt: skip
+
+
+async def end_readings(connection: Connection, rows: Sequence[ReadingDone]) -> None:
+    await connection.executemany(_READ, [(row.turn, row.step) for row in rows])
