@@ -223,6 +223,7 @@ class ApacheKafka:
             "-Xms128m",
             "-Xmx512m",
             "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",  # the optimising compiler takes a core of a laptop for minutes before it pays
             "-Xshare:auto",
             f"-Dlog4j2.configurationFile={self._data_dir / 'log4j2.properties'}",
             f"-Dheadstart.kafka.log={self._data_dir / f'{what}.log'}",

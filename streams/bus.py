@@ -159,13 +159,16 @@ class Bus(Protocol):
     ) -> asyncio.Future[int]:
         """The same for bytes as they are: dead letters, and records forwarded unchanged."""
 
-    async def reader(self, topic: str, start: Mapping[int, Start]) -> Reader:
-        """A reader of these partitions; {} is allowed, they can be added later."""
+    async def reader(self, topic: str, start: Mapping[int, Start], *, gather_ms: int = 0) -> Reader:
+        """A reader of these partitions; {} is allowed, they can be added later. gather_ms: records may come that much
+        later, several at a time; for whom nobody waits, since every fetch costs the broker and its reader about the
+        same however little it brings."""
 
     async def group(
-        self, topics: Sequence[str], group: str, on_assigned: AssignedCallback, on_revoked: RevokedCallback
-    ) -> GroupReader:
-        """Join a group. A place without a stored position begins at the oldest record.
+        self, topics: Sequence[str], group: str, on_assigned: AssignedCallback, on_revoked: RevokedCallback,
+        *, gather_ms: int = 0,
+    ) -> GroupReader:  # fmt: skip
+        """Join a group. A place without a stored position begins at the oldest record. gather_ms: as in `reader`.
 
         on_revoked gets everything held before each rebalance and at `close`, on_assigned what is held after it, before
         any record of it is returned; both with the whole set. on_assigned may give offsets to begin at instead of the

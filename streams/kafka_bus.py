@@ -174,8 +174,8 @@ class KafkaBus:
         sent.add_done_callback(answered)
         return result
 
-    async def reader(self, topic: str, start: Mapping[int, Start]) -> KafkaReader:
-        made = KafkaReader(self.connection, topic)
+    async def reader(self, topic: str, start: Mapping[int, Start], *, gather_ms: int = 0) -> KafkaReader:
+        made = KafkaReader(self.connection, topic, gather_ms)
         try:
             await made.open(start)
         except KafkaError as error:
@@ -184,9 +184,12 @@ class KafkaBus:
         return made
 
     async def group(
-        self, topics: Sequence[str], group: str, on_assigned: AssignedCallback, on_revoked: RevokedCallback
-    ) -> KafkaGroupReader:
-        made = KafkaGroupReader(self.connection, topics, prefixed(group, self.namespace), on_assigned, on_revoked)
+        self, topics: Sequence[str], group: str, on_assigned: AssignedCallback, on_revoked: RevokedCallback,
+        *, gather_ms: int = 0,
+    ) -> KafkaGroupReader:  # fmt: skip
+        made = KafkaGroupReader(
+            self.connection, topics, prefixed(group, self.namespace), on_assigned, on_revoked, gather_ms
+        )
         try:
             await made.open()
         except KafkaError as error:

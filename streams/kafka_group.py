@@ -40,7 +40,9 @@ class KafkaGroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
         group: str,
         on_assigned: AssignedCallback,
         on_revoked: RevokedCallback,
+        gather_ms: int = 0,
     ) -> None:
+        self._gather_ms = gather_ms
         self.gaps: list[Gap] = []
         self.rebuilds = 0
         self._connection = connection
@@ -63,6 +65,7 @@ class KafkaGroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
     async def open(self) -> None:
         """Join; the callbacks run from here on. Raises KafkaError."""
         consumer = self._connection.consumer(
+            self._gather_ms,
             group_id=self._group,
             auto_offset_reset="earliest",
             partition_assignment_strategy=(RangePartitionAssignor,),

@@ -31,6 +31,7 @@ from streams.topology import DEAD_LETTERS, prefixed
 log = logging.getLogger(__name__)
 PARTITION_FETCH_BYTES = 2 * DEAD_LETTERS.record_size_bytes  # the largest record must fit, or its partition stands still
 ASK_TIMEOUT_MS = 10_000
+GATHERED_BYTES = 256 * 1024  # ends a gathering fetch early: some 500 records
 SESSION_TIMEOUT_MS = 10_000  # Apache Kafka accepts no less than 6 s unless told otherwise
 
 
@@ -55,12 +56,16 @@ class KafkaConnection:
             options.update(security_protocol="SSL", ssl_context=self._ssl_context)
         return options
 
-    def consumer(self, **more: Any) -> AIOKafkaConsumer:
-        """A consumer that commits nothing by itself."""
+    def consumer(self, gather_ms: int = 0, **more: Any) -> AIOKafkaConsumer:
+        """A consumer that commits nothing by itself. gather_ms: a fetch is held that long unless much has come; 0: it
+        is answered by the first record."""
+        if gather_ms:
+            more |= {"fetch_max_wait_ms": gather_ms, "fetch_min_bytes": GATHERED_BYTES}
+        else:
+            more |= {"fetch_max_wait_ms": self.fetch_max_wait_ms}
         return AIOKafkaConsumer(
             **self.options(),
             enable_auto_commit=False,
-            fetch_max_wait_ms=self.fetch_max_wait_ms,
             max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
             **more,
         )
@@ -89,8 +94,9 @@ def monotonic_ms() -> int:
 class KafkaReader:
     """A `Reader` of chosen partitions of one topic."""
 
-    def __init__(self, connection: KafkaConnection, topic: str) -> None:
+    def __init__(self, connection: KafkaConnection, topic: str, gather_ms: int = 0) -> None:
         self.topic = topic
+        self._gather_ms = gather_ms
         self.gaps: list[Gap] = []
         self.rebuilds = 0
         self._connection = connection
@@ -104,7 +110,7 @@ class KafkaReader:
     async def open(self, start: Mapping[int, Start]) -> None:
         """Connect and resolve the positions. Raises KafkaError."""
         async with self._changing:
-            consumer = self._connection.consumer(auto_offset_reset="none")
+            consumer = self._connection.consumer(self._gather_ms, auto_offset_reset="none")
             await _started(consumer)
             self._consumer = consumer
             self._positions = await self._resolve(start)
@@ -198,7 +204,7 @@ class KafkaReader:
 
     async def _rebuild(self, kept: frozenset[int], moved: Mapping[int, int]) -> None:
         """Swap the client for a new one. Raises PeerUnavailable, and then nothing has changed."""
-        fresh = self._connection.consumer(auto_offset_reset="none")
+        fresh = self._connection.consumer(self._gather_ms, auto_offset_reset="none")
         try:
             await _started(fresh)
         except BaseException as error:

@@ -195,15 +195,16 @@ class MemoryBus:
         await asyncio.sleep(0)
         return future
 
-    async def reader(self, topic: str, start: Mapping[int, Start]) -> MemoryReader:
+    async def reader(self, topic: str, start: Mapping[int, Start], *, gather_ms: int = 0) -> MemoryReader:
         made = MemoryReader(self.broker, topic, self.namespace)
         for partition, where in start.items():
             await made.add(partition, where)
         return made
 
     async def group(
-        self, topics: Sequence[str], group: str, on_assigned: AssignedCallback, on_revoked: RevokedCallback
-    ) -> _MemoryGroupReader:
+        self, topics: Sequence[str], group: str, on_assigned: AssignedCallback, on_revoked: RevokedCallback,
+        *, gather_ms: int = 0,
+    ) -> _MemoryGroupReader:  # fmt: skip
         name = f"member-{next(self.broker.member_numbers):04d}"
         scope = prefixed(group, self.namespace)
         member = _MemoryGroupReader(self, scope, name, topics, on_assigned, on_revoked)

@@ -6,6 +6,7 @@ Each stage is imported only when it is asked for, so that a turns worker loads n
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 from streams.process import Part, run_process
@@ -15,6 +16,7 @@ STAGES = {
     "generation": "workers.generation.worker",
     "memory": "workers.remembering.worker",
 }
+BACKGROUND_NICE = {"memory": 5}  # no client waits for it: it gets what the others on its machine leave
 
 
 def main(arguments: list[str]) -> int:
@@ -22,6 +24,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1 or arguments[0] not in STAGES:
         sys.stderr.write(f"usage: python -m workers {'|'.join(STAGES)}\n")
         return 2
+    os.nice(BACKGROUND_NICE.get(arguments[0], 0))
     stage: Part = importlib.import_module(STAGES[arguments[0]]).stage
     return run_process(stage)
 

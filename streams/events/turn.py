@@ -32,6 +32,11 @@ class TurnAccepted(Event, frozen=True, kw_only=True):
     steered_from: str = ""
     options: TurnOptions = TurnOptions()
 
+    @property
+    def question(self) -> str:
+        """The text of the turn's own input: what it is routed, recalled and embedded by."""
+        return "\n".join(item.text for item in self.input if item.kind == "message" and item.role == "user")
+
 
 @event("turn.adopted", "events")
 class TurnAdopted(Event, frozen=True, kw_only=True):

@@ -23,13 +23,13 @@ from tests.bench.generator_cost import generator_cost
 from tests.bench.installation import installed
 from tests.bench.journey import Cell, measure
 from tests.bench.load_curve import curve
-from tests.bench.scenarios import NO_PLAN, SCENARIOS
+from tests.bench.scenarios import NO_PLAN, SCENARIOS, USUAL
 
 BROKERS = ("tansu", "kafka")
-FULL = Duration(seconds=15.0, turns=20)
+FULL = Duration(seconds=10.0, turns=10)
 QUICK = Duration(seconds=4.0, turns=4)
 CURVE_FULL, CURVE_QUICK = (1, 2, 4, 8, 16), (1, 4)
-CURVE_DURATION, CURVE_DURATION_QUICK = Duration(30.0, 8), Duration(12.0, 2)
+CURVE_DURATION, CURVE_DURATION_QUICK = Duration(25.0, 6), Duration(12.0, 2)
 
 
 def options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -38,7 +38,10 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--broker", choices=BROKERS, action="append", help="only this one; may be repeated")
     parser.add_argument("--concurrency", type=int, action="append", help="turns at once; may be repeated")
     parser.add_argument(
-        "--turn", choices=[scenario.name for scenario in SCENARIOS], action="append", help="only this kind"
+        "--turn",
+        choices=[scenario.name for scenario in SCENARIOS],
+        action="append",
+        help=f"only this kind; without it: {' and '.join(scenario.name for scenario in USUAL)}",
     )
     parser.add_argument("--layout", choices=("separate", "one"), action="append", help="only stages so laid out")
     parser.add_argument("--no-vllm", action="store_true", help="leave the load curve of the real engine out")
@@ -63,7 +66,7 @@ def kafka_at_hand() -> KafkaInstallation | str:
 
 async def journeys(chosen: argparse.Namespace, folder: Path, figures: dict[str, Any]) -> None:
     concurrencies = chosen.concurrency or ([1, 20] if chosen.quick else [1, 20, 200])
-    scenarios = [scenario for scenario in SCENARIOS if not chosen.turn or scenario.name in chosen.turn]
+    scenarios = [scenario for scenario in SCENARIOS if scenario.name in chosen.turn] if chosen.turn else list(USUAL)
     duration = QUICK if chosen.quick else FULL
     cells: list[Cell] = []
     cost = None

@@ -64,6 +64,7 @@ TWO_CALLS: Final = _planned(
     ("search_people", {"title": "data engineer", "location": "Berlin"}), ("get_weather", {"city": "Berlin"}),
 )  # fmt: skip
 SCENARIOS: Final = (NO_PLAN, ONE_CALL, TWO_CALLS)
+USUAL: Final = (NO_PLAN, TWO_CALLS)  # what is measured unless a kind is asked for
 
 
 def answer_text(tokens: int) -> str:

@@ -69,11 +69,27 @@ class Effects:
         self.calls = Caller(store, registry, executor, writer, clock_ms)
         self._writer = writer
         self.clock_ms = clock_ms
-        self._vectors: dict[str, list[float]] = {}
+        self._vectors: dict[str, asyncio.Task[list[float]]] = {}
+
+    def foresee(self, accepted: TurnAccepted) -> None:
+        """The turn will look: its question is embedded already while the log takes its `turn.accepted`."""
+        _ = self._vector(accepted)
 
     def forget(self, turn: str) -> None:
         """The turn has ended."""
-        self._vectors.pop(turn, None)
+        if task := self._vectors.pop(turn, None):
+            task.cancel()
+            task.add_done_callback(_heed)
+
+    def _vector(self, accepted: TurnAccepted) -> asyncio.Task[list[float]]:
+        """The embedding of the turn's question, made once for looking and discovering."""
+        task = self._vectors.get(accepted.turn)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = self._vectors[accepted.turn] = asyncio.create_task(self._embed(accepted.question))
+        return task
+
+    async def _embed(self, text: str) -> list[float]:
+        return (await self._embedder.embed([text or " "]))[0]
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
@@ -82,9 +98,8 @@ class Effects:
         started = time.perf_counter()
         history = asyncio.create_task(self._past.history(accepted, turns))
         try:
-            vector = (await self._embedder.embed([item.text or " "]))[0]
+            vector = await asyncio.shield(self._vector(accepted))
             embed_ms = _since(started)
-            self._vectors[accepted.turn] = vector
             if not item.agent:
                 route = self._router.route(vector)
                 deliver(Routed(agent=route.agent, verdict=route.verdict, scores=route.scores, took_ms=_since(started)))
@@ -117,9 +132,7 @@ class Effects:
     async def discover(self, accepted: TurnAccepted, item: Discover, deliver: Deliver) -> None:
         """Finds the skills whose descriptions are nearest to the turn's text among those the agent may use."""
         started = time.perf_counter()
-        vector = self._vectors.pop(accepted.turn, None)
-        if vector is None:  # the turn was taken over
-            vector = (await self._embedder.embed([item.text or " "]))[0]
+        vector = await asyncio.shield(self._vector(accepted))
         found = await self._registry.nearest(vector, accepted.tenant, item.patterns, item.limit)
         if item.ratio > 0:
             found = [row for row in found if row.score >= item.ratio * found[0].score]
@@ -158,6 +171,12 @@ class Effects:
         finally:
             await reader.close()
         return None
+
+
+def _heed(task: asyncio.Task[list[float]]) -> None:
+    """Whoever waited for it was told; a turn that ended before does not care."""
+    if not task.cancelled():
+        _ = task.exception()
 
 
 def _since(started: float) -> float:

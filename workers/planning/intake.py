@@ -247,6 +247,7 @@ class Intake:
             partition.lives.pop(live.accepted.turn, None)
             partition.commands.finish(offset)
             return
+        live.foresee()
         opened = ConversationOpened(
             conversation=submit.conversation, tenant=submit.tenant, user=submit.user, at_ms=accepted.at_ms,
             parent=submit.parent, parent_turn=submit.parent_turn, title=_title(submit.input),

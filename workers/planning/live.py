@@ -62,6 +62,10 @@ class LiveTurn:
         self._timer: asyncio.TimerHandle | None = None
         self._committed: asyncio.Future[int] | None = None
 
+    def foresee(self) -> None:
+        """What the machine will want first is begun before `turn.accepted` is in the log; nothing of it is written."""
+        self._effects.foresee(self.accepted)
+
     def begin(self, machine: TurnMachine, commands: list[Command]) -> None:
         """The machine is there; inputs that came before it are fed now."""
         self.machine = machine
@@ -125,6 +129,7 @@ class LiveTurn:
         results count whoever asked for them; with `calls` they are cancelled too."""
         self.ended = True
         self._end_timer()
+        self._effects.forget(self.accepted.turn)
         keep = set() if calls else set(self._calls.values())
         for task in self._tasks - keep:
             task.cancel()

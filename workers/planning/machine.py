@@ -113,7 +113,7 @@ class TurnMachine:
     @property
     def question(self) -> str:
         """The text of the turn's own input."""
-        return "\n".join(item.text for item in self.accepted.input if item.kind == "message" and item.role == "user")
+        return self.accepted.question
 
     # -- in and out ------------------------------------------------------------------------------------------------
 

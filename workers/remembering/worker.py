@@ -125,7 +125,7 @@ class MemoryWorker:
 
     async def join(self) -> None:
         """Joins the group without working yet; `step` works."""
-        self._group = await self._bus.group([EVENTS.name], GROUP, self._assigned, self._revoked)
+        self._group = await self._bus.group([EVENTS.name], GROUP, self._assigned, self._revoked, gather_ms=PACE_MS)
 
     async def step(self, wait_ms: int = DEFAULT_WAIT_MS) -> int:
         """Reads once and stores what is due; gives how many records it read. Raises PeerError when a peer fails; the

@@ -30,6 +30,7 @@ from workers.skills.discovery import discover, mean, texts_of
 log = logging.getLogger("headstart.skills")
 STAGE: Final = "skills"
 PARTITION: Final = 0  # the topic has one
+GATHER_MS: Final = 50  # skills change by the hour
 RETRY_S: Final = 1.0  # after the bus, the store or the embedder failed
 Listener = Callable[[str, SkillManifest | None], None]
 
@@ -52,7 +53,7 @@ class SkillRegistry:
 
         Raises what the bus, the store and the embedder raise.
         """
-        reader = self._reader = await self._bus.reader(SKILLS.name, {PARTITION: "earliest"})
+        reader = self._reader = await self._bus.reader(SKILLS.name, {PARTITION: "earliest"}, gather_ms=GATHER_MS)
         end = await reader.end_offset(PARTITION)
         while reader.position(PARTITION) < end:
             self._take_all(await reader.batch())

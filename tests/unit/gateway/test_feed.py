@@ -28,7 +28,7 @@ class FragileBus(MemoryBus):
 
     failures = 0
 
-    async def reader(self, topic: str, start: Mapping[int, Start]) -> Reader:  # type: ignore[override]
+    async def reader(self, topic: str, start: Mapping[int, Start], *, gather_ms: int = 0) -> Reader:  # type: ignore[override]
         made: Reader = await super().reader(topic, start)
         batch = made.batch
 
