@@ -68,10 +68,13 @@ class Caller:
                     item.manifest, item.arguments, course.context, course.on_sent if pure else None
                 )  # fmt: skip
         except HeadstartError as error:
+            held = course is not None
             if course is None:  # the ledger said no: the claim stays somebody else's
                 course = _Course(self, accepted, item, number + 1, make_writer(number + 1))
             await course.written()
-            await self._failed(accepted, item, course, deliver, error, _since(started))
+            in_doubt = await self._failed(item, course, deliver, error, _since(started))
+            if held and not pure:
+                await self._settle(accepted, item, number, "in_doubt" if in_doubt else "failed")
             return
         await course.written()
         answered = CallAnswered(
@@ -83,7 +86,7 @@ class Caller:
             _ = await course.writer.post(answered)
         else:
             await course.writer.write(answered)
-            await self._store.settle(accepted.turn, item.call, number, "answered")
+            await self._settle(accepted, item, number, "answered")
 
     async def compensate(self, accepted: TurnAccepted, item: Compensate) -> None:
         """Calls the compensation of a reversible call. A failure is logged with the call's number: it is the
@@ -102,11 +105,14 @@ class Caller:
             log.error("call %d of turn %s was not undone: %s", item.call, accepted.turn, error.code)
 
     async def _claim(self, accepted: TurnAccepted, item: Fire) -> int:
-        """Wins the claim and gives its number. Raises OurError (`call_in_doubt`)."""
+        """Wins the claim and gives its number. Raises OurError: `call_in_doubt`, or `approval_used` when what was
+        approved was carried out, or tried, by another turn."""
         number = item.claim
         while True:
-            earlier = await self._store.claimed(accepted.turn, item.call)
-            if earlier is not None and earlier.outcome is None and earlier.writer != self._writer:
+            earlier = await self._store.claimed(*_ledger_key(accepted, item))
+            if earlier is not None and earlier.outcome is not None and item.approval is not None:
+                raise OurError("this request was carried out before; ask for it anew", code="approval_used")
+            if earlier is not None and earlier.outcome is None and earlier.writer != self._claimant(accepted, item):
                 if item.manifest.effect == "irreversible" and not item.manifest.idempotent_key:
                     raise OurError("an earlier attempt may have had its effect", code="call_in_doubt")
                 number = max(number, earlier.number + 1)
@@ -116,15 +122,23 @@ class Caller:
 
     async def hold(self, accepted: TurnAccepted, item: Fire, number: int) -> bool:
         """Takes or renews the claim."""
+        turn, call = _ledger_key(accepted, item)
         return await self._store.claim(
-            accepted.turn, item.call, ids.digest_hex(item.key), number, LEDGER_LEASE_MS, self._writer,
+            turn, call, ids.digest_hex(item.key), number, LEDGER_LEASE_MS, self._claimant(accepted, item),
             int(self.clock_ms()),
         )  # fmt: skip
 
+    async def _settle(self, accepted: TurnAccepted, item: Fire, number: int, outcome: str) -> None:
+        _ = await self._store.settle(*_ledger_key(accepted, item), number, outcome)
+
+    def _claimant(self, accepted: TurnAccepted, item: Fire) -> str:
+        """Whose claim it is: of this worker, and of one turn alone where several may answer the same request."""
+        return self._writer if item.approval is None else f"{self._writer} {accepted.turn}"
+
     async def _failed(
-        self, accepted: TurnAccepted, item: Fire, course: _Course, deliver: Deliver, error: HeadstartError,
-        took_ms: float,
-    ) -> None:  # fmt: skip
+        self, item: Fire, course: _Course, deliver: Deliver, error: HeadstartError, took_ms: float
+    ) -> bool:  # fmt: skip
+        """Says so in the log; gives whether the call's effect is in doubt."""
         in_doubt = error.code == "call_in_doubt" or (
             item.manifest.effect == "irreversible"
             and failures.in_doubt(item.manifest, error)
@@ -136,8 +150,7 @@ class Caller:
         )  # fmt: skip
         deliver(Called(failed, item.claim))
         await course.writer.write(failed)
-        if item.manifest.effect != "pure" and error.code != "call_in_doubt":
-            await self._store.settle(accepted.turn, item.call, course.number, "in_doubt" if in_doubt else "failed")
+        return in_doubt
 
 
 class _Course:
@@ -198,6 +211,11 @@ class _Course:
                 _ = await asyncio.shield(beat)  # half a post would break the stage's writer, and the answer needs it
             if self._item.manifest.effect != "pure":
                 await self._caller.hold(self._accepted, self._item, self.number)
+
+
+def _ledger_key(accepted: TurnAccepted, item: Fire) -> tuple[str, int]:
+    """The turn and the call under which a call is claimed: for an approved one those that asked for the approval."""
+    return item.approval or (accepted.turn, item.call)
 
 
 def _context(accepted: TurnAccepted, call: int, claim: int, key: str, deadline_at_ms: int) -> CallContext:

@@ -65,6 +65,9 @@ class AbortGeneration(msgspec.Struct, frozen=True):
 class Fire(msgspec.Struct, frozen=True, kw_only=True):
     """Send a call to its skill. closed_at_ms: when its last needed argument closed, for the fire lag.
 
+    approval: the turn and the call that asked a person for it, None where nobody was asked. It is claimed there, so
+    that what was approved is carried out once, whichever later turn the answer opened.
+
     Brings `Called` facts: fired, then answered or failed.
     """
 
@@ -76,6 +79,7 @@ class Fire(msgspec.Struct, frozen=True, kw_only=True):
     token: int
     written: bool
     closed_at_ms: float
+    approval: tuple[str, int] | None = None
 
 
 class AbortCall(msgspec.Struct, frozen=True):

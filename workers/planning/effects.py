@@ -24,6 +24,7 @@ from streams.events.calling import ApprovalAsked
 from streams.events.recalling import HistoryMessage, Recalled, RecalledItem, SkillsDiscovered
 from streams.events.turn import TurnAccepted
 from streams.topology import EVENTS
+from workers.planning.approving import asking_call
 from workers.planning.calling import Caller
 from workers.planning.commands import (
     ApprovalsFound,
@@ -43,7 +44,6 @@ log = logging.getLogger("headstart.turns")
 Deliver = Callable[[Input], None]
 RECALL_CANDIDATES = 16
 WARM_CONNECTIONS = 2  # to each discovered skill's host: plans often have two calls that are ready together
-LEDGER_LEASE_MS = 15_000  # a claim nobody settled for this long may be taken by a higher number
 
 
 class Past(Protocol):
@@ -152,11 +152,11 @@ class Effects:
         deliver(ApprovalsFound(tuple(asked), {name: found for name, found in manifests.items() if found is not None}))
 
     async def _asked(self, accepted: TurnAccepted, request: str) -> ApprovalAsked | None:
-        turn = f"{ids.TURN}_{request.partition('_')[2][:-2]}"
+        asking = asking_call(request)
         partition = ids.partition_of(accepted.conversation)
-        if not ids.is_id(ids.TURN, turn) or ids.partition_of(turn) != partition:
+        if asking is None or ids.partition_of(asking[0]) != partition:
             return None
-        begin = await self._past.began(accepted, turn)
+        begin = await self._past.began(accepted, asking[0])
         if begin is None:
             return None
         reader = await self._bus.reader(EVENTS.name, {partition: begin})

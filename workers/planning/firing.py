@@ -9,7 +9,8 @@ The parser's facts come in, events and `Fire`s go out. Rules, each at its branch
     call; it goes again, once, when the call is written whole. Results of the first firing are dropped.
   * `irreversible` waits until its call is closed and the plan is committed (finished with "stop"); with `approval` it
     is never fired by this turn but asked for.
-  * The same skill with the same arguments is asked once: the later call adopts the earlier one's outcome.
+  * The same skill with the same arguments is sent, or asked a person for, once: the other call adopts its outcome. When
+    that outcome ceases to count, the adopter goes by itself.
   * A plan cut off by the length limit fires nothing whose needed values were not closed.
 
 When a plan is generated anew (a worker died), its calls get new numbers, adopt what the old plan had fired, and what
@@ -33,7 +34,6 @@ from streams.events.calling import (
     CallArguments,
     CallClosed,
     CallFailed,
-    CallFired,
     CallOpened,
     CallVoided,
     PlanCommitted,
@@ -102,7 +102,7 @@ class FiringCore:
             elif call.state == "writing" and reason != "stop" and call.effect == "irreversible":
                 decisions += self.void(call, "cut_off", now_ms)  # its plan is never committed
         for call in self.calls[: self._base]:  # an earlier plan's calls that nobody adopted
-            if call.standing and not any(other.adopts == call.index for other in self.calls):
+            if call.standing and not any(other.standing and other.adopts == call.index for other in self.calls):
                 decisions += self.void(call, "replanned", now_ms)
         self.committed, self._committed_at_ms = reason == "stop", now_ms
         if self.committed:
@@ -238,7 +238,7 @@ class FiringCore:
         if twin is not None:
             return self._adopt(call, twin, now_ms)
         if manifest.effect == "irreversible" and manifest.approval:
-            call.state = "approval"
+            call.state, call.sent = "approval", arguments
             asked = ApprovalAsked(
                 call=call.index, skill=call.skill, arguments=arguments, at_ms=int(now_ms),
                 request=ids.item_id("mcpr", self.turn, call.index), expires_at_ms=int(now_ms) + APPROVAL_EXPIRES_MS,
@@ -254,15 +254,17 @@ class FiringCore:
         """The request of a call that may go."""
         assert call.manifest is not None
         arguments = call.sent or {}
+        asking = call.approval[0] if call.approval is not None else self.turn
         return Fire(
             call=call.index, claim=call.claim, manifest=call.manifest, arguments=arguments, token=self.token,
-            key=ids.digest_hex("call", self.turn, call.manifest.id, _canonical(arguments))[:32],
-            written=not call.closed, closed_at_ms=call.needed_at_ms,
+            key=ids.digest_hex("call", asking, call.manifest.id, _canonical(arguments))[:32],
+            written=not call.closed, closed_at_ms=call.needed_at_ms, approval=call.approval,
         )  # fmt: skip
 
     def _twin(self, call: PlannedCall, arguments: dict[str, Any]) -> PlannedCall | None:
-        for other in self.calls[: call.index]:
-            if other.skill == call.skill and other.sent == arguments and other.state in ("fired", "answered", "failed"):
+        """The call that already is this request. It may stand behind this one, which waited for a result."""
+        for other in self.calls:
+            if other.skill == call.skill and other.sent == arguments and other.adopts < 0 and other.state in _SENT:
                 return other
         return None
 
@@ -275,11 +277,22 @@ class FiringCore:
         decisions: list[Decision] = [Publish(CallVoided(call=call.index, reason=reason, at_ms=int(now_ms)))]
         if call.state == "fired" and call.adopts < 0:
             decisions.append(AbortCall(call.index))
+            call.in_doubt = call.effect == "irreversible"  # the request may have done its work before it was stopped
         decisions += self._compensation(call)
         call.state, call.ended_at_ms, call.result = "voided", now_ms, ""
         for other in self.calls:  # whatever waited for its result waits in vain
             if other.state == "writing" and call.index in other.after:
                 decisions += self.void(other, "reference_failed", now_ms)
+        return decisions + self._release(call, now_ms)
+
+    def _release(self, twin: PlannedCall, now_ms: float) -> list[Decision]:
+        """Its outcome will not come, or was undone: calls that shared it go by themselves."""
+        decisions: list[Decision] = []
+        undone = ("fired", "answered") if twin.effect == "reversible" else ("fired",)
+        for other in self.calls:
+            if other.adopts == twin.index and other.state in undone:
+                other.adopts, other.sent, other.state, other.result = -1, None, "writing", ""
+                decisions += self._consider(other, now_ms)
         return decisions
 
     def _void_to_refire(self, call: PlannedCall, now_ms: float) -> list[Decision]:
@@ -289,7 +302,7 @@ class FiringCore:
             decisions.append(AbortCall(call.index))
         decisions += self._compensation(call)
         call.state, call.sent, call.adopts, call.result = "writing", None, -1, ""
-        return decisions
+        return decisions + self._release(call, now_ms)
 
     def _compensation(self, call: PlannedCall) -> list[Decision]:
         manifest = call.manifest
@@ -297,23 +310,12 @@ class FiringCore:
             return []
         return [Compensate(call=call.index, manifest=manifest, arguments=call.sent, result=call.result)]
 
-    def approved(self, manifest: SkillManifest, arguments: dict[str, Any], now_ms: float) -> PlannedCall:
-        """A call that an earlier turn planned and a person approved: written, closed and committed already."""
-        call = PlannedCall(
-            index=len(self.calls), skill=manifest.id, manifest=manifest, arguments=arguments, asked=arguments,
-            sent=arguments, closed=True, claim=1, state="fired", opened_at_ms=now_ms, needed_at_ms=now_ms,
-            fired_at_ms=now_ms, closed_at_ms=now_ms,
-        )  # fmt: skip
-        self.calls.append(call)
-        self.finished = self.committed = True
-        return call
-
     # -- outcomes --------------------------------------------------------------------------------------------------
 
     def outcome(self, event: CallAnswered | CallFailed, claim: int, now_ms: float) -> list[Decision]:
         """A skill answered or failed. Dropped when the call was voided or fired again since."""
         call = self.calls[event.call]
-        if call.state != "fired" or claim != call.claim:
+        if call.state != "fired" or claim != call.claim or call.adopts >= 0:
             return []
         call.ended_at_ms = now_ms
         if isinstance(event, CallAnswered):
@@ -334,55 +336,12 @@ class FiringCore:
     def cancel(self, now_ms: float) -> list[Decision]:
         """The turn ends early: abort what is in flight, undo what can be undone."""
         decisions: list[Decision] = []
-        for call in self.calls:
+        for call in sorted(self.calls, key=lambda one: one.adopts < 0):  # those that share first: none goes by itself
             if call.state in ("writing", "fired"):
                 decisions += self.void(call, "cancelled", now_ms)
             elif call.state == "answered":
                 decisions += self._compensation(call)
         return decisions
-
-    # -- taking over -----------------------------------------------------------------------------------------------
-
-    def note_fired(self, event: CallFired, now_ms: float) -> None:
-        """The log says that this call left, under this claim: what was decided again while restoring gives way."""
-        if event.call < len(self.calls):
-            call = self.calls[event.call]
-            call.claim, call.sent = event.claim, event.arguments
-            call.fired_token, call.fired_at_ms = event.token, now_ms
-            call.heard_at_ms = now_ms
-            if call.state == "writing":
-                call.state = "fired"
-
-    def heard(self, call: int, now_ms: float) -> None:
-        if call < len(self.calls) and self.calls[call].heard_at_ms >= 0:
-            self.calls[call].heard_at_ms = now_ms
-
-    def adopt_all(self, now_ms: float) -> list[Decision]:
-        """After a takeover: calls the log knows to be in flight are left to their worker while it is heard; calls
-        that were decided but never written down are fired."""
-        decisions: list[Decision] = []
-        for call in self.calls:
-            if call.heard_at_ms >= 0:
-                call.heard_at_ms = now_ms
-            elif call.state == "fired" and call.adopts < 0 and call.sent is not None:
-                decisions.append(self.send(call))
-        return decisions
-
-    def refire_silent(self, lease_ms: float, now_ms: float) -> list[Decision]:
-        """Calls whose worker was not heard for `lease_ms` go again, under the next claim. The ledger decides which of
-        them may really be sent (calling.py)."""
-        decisions: list[Decision] = []
-        for call in self.calls:
-            if call.state == "fired" and 0 <= call.heard_at_ms <= now_ms - lease_ms:
-                call.claim, call.heard_at_ms = call.claim + 1, -1.0
-                decisions.append(self.send(call))
-        return decisions
-
-    @property
-    def oldest_heard_at_ms(self) -> float:
-        """When the longest silent of the others' calls was last heard; -1 when there are none."""
-        heard = [call.heard_at_ms for call in self.calls if call.state == "fired" and call.heard_at_ms >= 0]
-        return min(heard, default=-1.0)
 
     @property
     def pending(self) -> bool:
@@ -391,6 +350,7 @@ class FiringCore:
 
 
 _NOTHING: Final = object()
+_SENT: Final = frozenset({"fired", "answered", "failed", "approval"})
 
 
 def _canonical(value: Any) -> str:

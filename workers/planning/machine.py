@@ -44,7 +44,7 @@ from streams.events.turn import (
 )
 from streams.models import DEFAULT_MODEL, ModelSpec
 from workers.agents.catalog import OUT_OF_SCOPE, Agent, Step
-from workers.planning import approving, savings
+from workers.planning import approving, inflight, savings
 from workers.planning.commands import (
     AbortGeneration,
     ApprovalsFound,
@@ -328,13 +328,13 @@ class TurnMachine:
         """When to look again: at the deadline, or when a lease that something is watched by may be over."""
         heard = [self.stage.heard_at_ms] if self.stage is not None else []
         if self.firing is not None:
-            heard.append(self.firing.oldest_heard_at_ms)
+            heard.append(inflight.longest_silent_at_ms(self.firing))
         leases = [at_ms + LEASE_MS for at_ms in heard if at_ms >= 0]
         return WakeAt(min([*leases, self.accepted.deadline_at_ms]))
 
     def _heard(self, item: CallHeard, now_ms: float) -> list[Command]:
         if self.firing is not None:
-            self.firing.heard(item.call, now_ms)
+            inflight.note_heard(self.firing, item.call, now_ms)
         return []
 
     def _tick(self, _: Tick, now_ms: float) -> list[Command]:
@@ -342,7 +342,7 @@ class TurnMachine:
             return self._deadline(now_ms)
         commands: list[Command] = []
         if self.firing is not None:
-            commands += self.firing.refire_silent(LEASE_MS, now_ms)
+            commands += inflight.refire_silent(self.firing, LEASE_MS, now_ms)
         stage = self.stage
         if stage is not None and stage.heard_at_ms >= 0 and now_ms - stage.heard_at_ms >= LEASE_MS:
             if stage.epoch >= RETRY_EPOCHS:

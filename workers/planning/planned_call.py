@@ -15,7 +15,8 @@ class PlannedCall(msgspec.Struct, kw_only=True):
     """One call of the plan as it stands. Times are wall-clock ms; -1: not yet. Token indexes count the plan's tokens.
 
     asked: the arguments it was fired on, as written; sent: the same with references resolved, None before that.
-    adopts: the earlier call whose outcome it shares, -1 for none. after: the calls it refers to.
+    adopts: the call whose outcome it shares, -1 for none. after: the calls it refers to.
+    approval: the turn and the call that asked a person, when this one carries out what was approved.
     in_doubt: its effect may or may not have happened.
     heard_at_ms: when the other worker that has it in flight was last heard; -1 when it is this worker's own.
     """
@@ -43,6 +44,7 @@ class PlannedCall(msgspec.Struct, kw_only=True):
     ended_at_ms: float = -1.0
     after: tuple[int, ...] = ()
     in_doubt: bool = False
+    approval: tuple[str, int] | None = None
 
     @property
     def effect(self) -> str:

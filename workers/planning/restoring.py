@@ -10,15 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from streams.codec import Identity
 from streams.events import Event
-from streams.events.calling import CallAnswered, CallClosed, CallFailed, CallFired, CallVoided
+from streams.events.calling import CallAnswered, CallFailed, CallFired
 from streams.events.generating import ModelAsked
 from streams.events.recalling import Recalled, SkillsDiscovered
 from streams.events.registering import SkillManifest
 from streams.events.routing import RouteDecided
 from streams.events.turn import TurnHeartbeat
-from workers.planning import approving
+from workers.planning import approving, inflight
 from workers.planning.commands import Called, Command, Ended, Generated, Publish, WakeAt
-from workers.planning.firing import FiringCore
 from workers.planning.machine import Phase, TurnMachine
 from workers.planning.model_calls import Stage, request_for
 
@@ -49,17 +48,12 @@ def restore(machine: TurnMachine, facts: Iterable[Timed], manifests: Mapping[str
             machine.stage = Stage(event.step, event.epoch, request)
         elif identity.stage in _PHASES:
             owed += _said(machine.receive(Generated(identity.stage, identity.epoch, event), at_ms))
-        elif isinstance(event, CallClosed) and approving.requests(machine):
-            if machine.firing is None:
-                machine.firing = FiringCore(machine.turn, {}, {}, dialect="json_list", max_calls=1)
-            machine.firing.approved(manifests[event.skill], event.arguments, at_ms)
-            machine.phase = "calling"
-        elif isinstance(event, CallVoided) and approving.requests(machine) and machine.firing is not None:
-            machine.firing.calls[event.call].state = "voided"
+        elif identity.stage == "turn" and approving.requests(machine):
+            owed += approving.restore(machine, event, manifests, at_ms)
         elif isinstance(event, CallFired) and machine.firing is not None:
-            machine.firing.note_fired(event, at_ms)
+            inflight.note_fired(machine.firing, event, at_ms)
         elif isinstance(event, TurnHeartbeat) and identity.stage.startswith("call.") and machine.firing is not None:
-            machine.firing.heard(int(identity.stage.removeprefix("call.")), at_ms)
+            inflight.note_heard(machine.firing, int(identity.stage.removeprefix("call.")), at_ms)
         elif isinstance(event, CallAnswered | CallFailed):
             owed += _said(machine.receive(Called(event, identity.epoch), at_ms))
     return owed
@@ -92,12 +86,13 @@ def resume(machine: TurnMachine, now_ms: float, owed: Sequence[Publish] = ()) ->
     if machine.phase == "discovering" and machine.firing is None:
         machine.phase = "recalling"  # nobody wrote down what was discovered
     if machine.phase == "recalling":
-        return [*owed, *machine.after_look(now_ms), *wake]
+        approved = inflight.adopt_all(machine.firing, now_ms) if machine.firing is not None else []
+        return [*owed, *approved, *machine.after_look(now_ms), *wake]
     if machine.phase == "discovering":
         return [*owed, *machine.plan(now_ms), *wake]
     commands: list[Command] = [*owed]
     if machine.firing is not None:
-        commands += machine.carry(machine.firing.adopt_all(now_ms), now_ms)
+        commands += machine.carry(inflight.adopt_all(machine.firing, now_ms), now_ms)
     if machine.stage is not None:
         if machine.stage.heard_at_ms < 0:
             commands += machine.reissue(machine.stage, now_ms)

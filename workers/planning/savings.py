@@ -54,15 +54,16 @@ def compute(calls: Sequence[PlannedCall], first_token_at_ms: float, plan_end_at_
 def summary(
     calls: Sequence[PlannedCall], plan_tokens: int, first_token_at_ms: float, plan_end_at_ms: float, now_ms: float
 ) -> dict[str, Any]:
-    """The fields of a terminal fact that are about the plan and its calls; {} when there was no plan."""
+    """The fields of a terminal fact that are about the plan and its calls; without a plan only what is in doubt."""
+    in_doubt = tuple(call.index for call in calls if call.in_doubt)
     if first_token_at_ms < 0:
-        return {}
+        return {"in_doubt": in_doubt}
     plan_end = plan_end_at_ms if plan_end_at_ms >= 0 else now_ms
     saved = compute(calls, first_token_at_ms, plan_end)
     return {
         "savings": saved.calls, "saved_ms": saved.saved_ms, "oracle_ms": saved.oracle_ms, "plan_tokens": plan_tokens,
         "plan_ms": round(plan_end - first_token_at_ms, 3),
-        "in_doubt": tuple(call.index for call in calls if call.in_doubt),
+        "in_doubt": in_doubt,
     }  # fmt: skip
 
 
