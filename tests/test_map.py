@@ -38,6 +38,7 @@ PURE = (
     "workers/planning/firing.py", "workers/planning/inflight.py", "workers/planning/planned_call.py",
     "workers/planning/machine.py", "workers/planning/model_calls.py", "workers/planning/partition.py",
     "workers/planning/rendering.py", "workers/planning/restoring.py", "workers/planning/savings.py",
+    "workers/planning/journal.py", "workers/planning/setups.py", "streams/taken.py",
     "workers/routing/*.py", "workers/agents/*.py", "workers/skills/manifest.py", "workers/skills/references.py",
     "workers/skills/plan_schema.py", "workers/skills/breaker.py", "workers/generation/engine.py",
     "workers/generation/placement.py", "workers/response/*.py",

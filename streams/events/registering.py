@@ -78,6 +78,23 @@ class PromptRegistered(Event, frozen=True, kw_only=True):
     at_ms: int
 
 
+@event("setup.registered", "prompts")
+class SetupRegistered(Event, frozen=True, kw_only=True):
+    """What a turns worker was set up with, beside code: agents, models, and who routes. Keyed by `setup/<id>`, where id
+    is the first 12 hex digits of the SHA-256 of the rest.
+
+    agents: by name, each with its options and the ids of its steps' prompts (`prompt.registered`). models: by name,
+    what a turn depends on (how it writes calls, what a token costs), never where it is served or with which key.
+    """
+
+    id: str
+    agents: dict[str, Any]
+    models: dict[str, Any]
+    default_model: str
+    router_model: str
+    at_ms: int
+
+
 @event("topic.epoch", "prompts")
 class TopicEpoch(Event, frozen=True, kw_only=True):
     """A proposal for the random 32-bit value that marks this log; of several, the first on the topic counts."""

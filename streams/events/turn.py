@@ -14,7 +14,8 @@ class TurnAccepted(Event, frozen=True, kw_only=True):
 
     previous_offset: the offset at which the conversation's previous turn begins, -1 for the first: the log of a
     conversation is a linked list. bucket: 0..9999, drawn once, decides every A/B question of the turn.
-    deadline_at_ms: wall clock by which the turn has its terminal fact.
+    deadline_at_ms: wall clock by which the turn has its terminal fact. setup: the id of what its owner was set up with
+    (`setup.registered`), "" when that was not written down.
     """
 
     turn: str
@@ -31,6 +32,7 @@ class TurnAccepted(Event, frozen=True, kw_only=True):
     origin: str = "client"
     steered_from: str = ""
     options: TurnOptions = TurnOptions()
+    setup: str = ""
 
     @property
     def question(self) -> str:
@@ -40,10 +42,12 @@ class TurnAccepted(Event, frozen=True, kw_only=True):
 
 @event("turn.adopted", "events")
 class TurnAdopted(Event, frozen=True, kw_only=True):
-    """The first fact of a later epoch of stage "turn": another owner goes on, from what stands before this record."""
+    """The first fact of a later epoch of stage "turn": another owner goes on, from what stands before this record.
+    setup: as in `turn.accepted`, of this owner."""
 
     at_ms: int
     reason: str = "takeover"
+    setup: str = ""
 
 
 @event("turn.heartbeat", "events")

@@ -28,6 +28,7 @@ from streams.events.conversation import ConversationDeleted, ConversationOpened,
 from streams.events.intake import ConversationEdit, FactPublish, TurnCancel, TurnSteer, TurnSubmit
 from streams.events.turn import TurnAccepted, TurnFailed
 from streams.fence import NOTE
+from streams.taken import Taken
 from streams.topology import EVENTS, TURNS
 from workers.planning.commands import Cancelled
 from workers.planning.holding import HeldPartition
@@ -35,7 +36,7 @@ from workers.planning.live import LiveTurn
 from workers.planning.machine import Setup, TurnMachine
 from workers.planning.outbox import Outbox
 from workers.planning.partition import Tail
-from workers.planning.services import check_service, from_service
+from workers.planning.services import Check, from_service
 
 log = logging.getLogger("headstart.turns")
 DEADLINE_MS: Final = 120_000  # of a turn whose submitter named none
@@ -49,12 +50,18 @@ class Intake:
 
     def __init__(
         self, bus: Bus, store: Store, setup: Setup, outbox: Outbox, make_live: MakeLive, *, writer: str,
-        clock_ms: Callable[[], float], draw: Callable[[int], bytes],
+        setup_id: str, clock_ms: Callable[[], float], draw: Callable[[int], bytes], check: Check,
     ) -> None:  # fmt: skip
+        self._setup_id, self._check_service = setup_id, check
         self._bus, self._store, self._setup, self._outbox = bus, store, setup, outbox
         self._make_live, self._writer, self._clock_ms, self._draw = make_live, writer, clock_ms, draw
         self._background: set[asyncio.Task[None]] = set()
         self.forwarded = 0  # commands that lay on a wrong partition
+
+    @property
+    def busy(self) -> bool:
+        """A command was taken and is not done."""
+        return bool(self._background)
 
     async def take(self, partition: HeldPartition, record: Record) -> None:
         """One command. Returns once it is done or on its way; raises PeerError only when the bus is away."""
@@ -87,7 +94,7 @@ class Intake:
         """Checks a service's signature beside the loop: it needs Postgres, and nobody else waits for that."""
         while True:
             try:
-                await check_service(self._store, record, getattr(event, "tenant", ""))
+                await self._check_service(self._store, record, getattr(event, "tenant", ""))
                 return await self._apply(partition, event, record)
             except PeerError as error:
                 log.warning("a service's record waits for a peer: %s", error)
@@ -268,8 +275,8 @@ class Intake:
             return
         if offset >= 0:
             partition.commands.finish(offset)
-        machine = TurnMachine(live.accepted, accepted_at, self._setup)
-        live.begin(machine, machine.begin(opened, self._clock_ms()))
+        machine, now_ms = TurnMachine(live.accepted, accepted_at, self._setup), self._clock_ms()
+        live.begin(machine, machine.begin(opened, now_ms), Taken("begin", now_ms))
         if reason := partition.cancelled.pop(live.accepted.turn, None):
             live.deliver(Cancelled(reason))
 
@@ -280,7 +287,7 @@ class Intake:
             turn=submit.turn, conversation=submit.conversation, tenant=submit.tenant, user=submit.user,
             input=submit.input, at_ms=now_ms, deadline_at_ms=now_ms + deadline_ms, previous_offset=tail.last_offset,
             previous_turn=tail.last_turn, bucket=int.from_bytes(self._draw(4), "big") % 10_000,
-            event_id=submit.event_id, origin=submit.origin, options=submit.options,
+            event_id=submit.event_id, origin=submit.origin, options=submit.options, setup=self._setup_id,
             steered_from=submit.previous_turn if submit.origin == "steer" else "",
         )  # fmt: skip
 

@@ -12,9 +12,9 @@ from streams.events import Event
 from streams.events.calling import PlanCommitted
 from streams.events.generating import GenerationAbort, GenerationRequested
 from streams.events.turn import TurnAccepted
+from streams.taken import Taken
 from streams.topology import GENERATIONS
 from streams.writer import StageWriter
-from workers.planning.calling import MakeWriter
 from workers.planning.commands import (
     AbortCall,
     AbortGeneration,
@@ -31,27 +31,33 @@ from workers.planning.commands import (
     WakeAt,
 )
 from workers.planning.commands import Tick as TimerFired
-from workers.planning.effects import Effects
+from workers.planning.doing import Doing, Later, MakeWriter, Timer, by_the_loop
+from workers.planning.journal import Journal
 from workers.planning.machine import TurnMachine
 from workers.planning.outbox import Outbox
 
 Place = Callable[[GenerationRequested], int]
+DEFECT = "a step of the turn could not be carried out"
 
 
 class LiveTurn:
     """Carries out what the machine commands. All methods are synchronous and run on the owner's loop.
 
     place: chooses the partition of `generations` for a model call. ended: called once, after the terminal fact was
-    handed to the outbox.
+    handed to the outbox. later: how a timer is set. What the turn takes in is told by the facts it leads to
+    (streams/taken.py).
     """
 
     def __init__(
-        self, accepted: TurnAccepted, epoch: int, *, bus: Bus, outbox: Outbox, effects: Effects, writer: str,
-        place: Place, clock_ms: Callable[[], float], ended: Callable[[LiveTurn], None],
+        self, accepted: TurnAccepted, epoch: int, *, bus: Bus, outbox: Outbox, effects: Doing, writer: str,
+        place: Place, clock_ms: Callable[[], float], ended: Callable[[LiveTurn], None], later: Later = by_the_loop,
     ) -> None:  # fmt: skip
         self.accepted = accepted
         self.machine: TurnMachine | None = None
         self.ended = False
+        self.wake_at_ms = -1.0
+        self._journal = Journal()
+        self._later = later
         self._bus, self._outbox, self._effects = bus, outbox, effects
         self._writer_name, self._place, self._clock_ms, self._on_ended = writer, place, clock_ms, ended
         self.writer = StageWriter(bus, accepted.conversation, accepted.turn, "turn", epoch, writer)
@@ -59,16 +65,17 @@ class LiveTurn:
         self._tasks: set[asyncio.Task[None]] = set()
         self._calls: dict[int, asyncio.Task[None]] = {}
         self._placed: dict[str, int] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._committed: asyncio.Future[int] | None = None
 
     def foresee(self) -> None:
         """What the machine will want first is begun before `turn.accepted` is in the log; nothing of it is written."""
         self._effects.foresee(self.accepted)
 
-    def begin(self, machine: TurnMachine, commands: list[Command]) -> None:
-        """The machine is there; inputs that came before it are fed now."""
+    def begin(self, machine: TurnMachine, commands: list[Command], opening: Taken) -> None:
+        """The machine is there; inputs that came before it are fed now. opening: how and when it came to be."""
         self.machine = machine
+        self._journal.note(opening)
         self.carry_out(commands)
         waiting, self._waiting = self._waiting, []
         for item in waiting:
@@ -80,10 +87,16 @@ class LiveTurn:
         if self.machine is None:
             self._waiting.append(item)
         elif not self.ended:
+            now_ms = self._clock_ms()
+            self._journal.took(item, now_ms)
             try:
-                self.carry_out(self.machine.receive(item, self._clock_ms()))
+                self.carry_out(self.machine.receive(item, now_ms))
             except Exception as error:
                 self._broken(error)
+
+    def wake(self) -> None:
+        """The time that the machine asked to be woken at (`wake_at_ms`, -1 for none) has come."""
+        self.deliver(TimerFired())
 
     def carry_out(self, commands: list[Command]) -> None:
         for command in commands:
@@ -119,10 +132,17 @@ class LiveTurn:
 
     def publish(self, event: Event) -> None:
         """Writes a fact of stage "turn" behind the earlier ones."""
-        self._outbox.put(lambda: self.writer.post(event))
+        extra = self._journal.drain()
+        self._outbox.put(lambda: self.writer.post(event, extra))
 
     def publish_acknowledged(self, event: Event) -> asyncio.Future[int]:
-        return self._outbox.put_acknowledged(lambda: self.writer.post(event))
+        extra = self._journal.drain()
+        return self._outbox.put_acknowledged(lambda: self.writer.post(event, extra))
+
+    @property
+    def busy(self) -> bool:
+        """Some effect of it has not come to its end."""
+        return bool(self._tasks)
 
     def abandon(self, *, calls: bool = False) -> None:
         """Another worker owns the turn now: stop, and write nothing more of it. Calls in flight go on, since their
@@ -189,18 +209,20 @@ class LiveTurn:
         """An effect met a defect of ours: the turn fails by name instead of waiting for its deadline."""
         asyncio.get_running_loop().call_exception_handler({"message": "a turn's effect failed", "exception": error})
         if self.machine is not None and not self.ended:
-            code = getattr(error, "code", "internal_error")
-            self.carry_out(self.machine.fail(code, "a step of the turn could not be carried out", self._clock_ms()))
+            code, now_ms = getattr(error, "code", "internal_error"), self._clock_ms()
+            self._journal.note(Taken("broken", now_ms, code))
+            self.carry_out(self.machine.fail(code, DEFECT, now_ms))
 
     def _wake(self, at_ms: float) -> None:
         self._end_timer()
         delay_s = max(0.0, (at_ms - self._clock_ms()) / 1000)
-        self._timer = asyncio.get_running_loop().call_later(delay_s, self.deliver, TimerFired())
+        self.wake_at_ms = at_ms
+        self._timer = self._later(delay_s, self.wake)
 
     def _end_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+            self._timer, self.wake_at_ms = None, -1.0
 
     def _end(self) -> None:
         self.ended = True

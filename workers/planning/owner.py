@@ -18,7 +18,8 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
 
 from memory.records import history_messages
 from memory.store import Store
@@ -29,10 +30,12 @@ from streams.dead_letters import dead_letter
 from streams.errors import HeadstartError, PeerError
 from streams.events.calling import CallAnswered, CallFailed
 from streams.events.recalling import HistoryMessage
+from streams.events.registering import SkillManifest
 from streams.events.turn import TurnAccepted, TurnAdopted
+from streams.taken import Taken
 from streams.topology import EVENTS, TURNS
 from workers.planning.commands import Called, CallHeard, Generated
-from workers.planning.effects import Effects
+from workers.planning.doing import Doing, Later, by_the_loop
 from workers.planning.holding import HeldPartition
 from workers.planning.intake import Intake
 from workers.planning.live import LiveTurn
@@ -41,7 +44,7 @@ from workers.planning.machine import Setup, TurnMachine
 from workers.planning.outbox import Outbox
 from workers.planning.partition import Seen
 from workers.planning.restoring import restore, resume
-from workers.skills.registry import SkillRegistry
+from workers.planning.services import Check, check_service
 
 log = logging.getLogger("headstart.turns")
 GROUP = "turns"
@@ -54,17 +57,29 @@ Take = Callable[[HeldPartition, Record], Awaitable[None]]
 QUEUED_PER_CONVERSATION = 16
 
 
+class Manifests(Protocol):
+    """Every version of every skill by `name@version` (a SkillRegistry)."""
+
+    def every(self) -> Mapping[str, SkillManifest]: ...
+
+
 class TurnOwner:
     """A turns worker. `start` joins the group; `stop` leaves it after the outbox is empty (open turns are adopted by
-    whoever gets the partitions)."""
+    whoever gets the partitions).
+
+    setup_id: names what `setup` was made from (setups.py); turns carry it. clock_ms, draw, later, check: time, chance,
+    timers and the checking of services' signatures, all of which a recording takes the place of.
+    """
 
     def __init__(
-        self, bus: Bus, store: Store, setup: Setup, registry: SkillRegistry,
-        make_effects: Callable[[TurnOwner], Effects], *, place: Placement, writer: str,
+        self, bus: Bus, store: Store, setup: Setup, registry: Manifests,
+        make_effects: Callable[[TurnOwner], Doing], *, place: Placement, writer: str, setup_id: str = "",
         clock_ms: Callable[[], float] = lambda: time.time() * 1000, draw: Callable[[int], bytes] = os.urandom,
+        later: Later = by_the_loop, check: Check = check_service,
     ) -> None:  # fmt: skip
         self.bus, self.store, self.setup, self.registry = bus, store, setup, registry
-        self.writer, self.clock_ms = writer, clock_ms
+        self.writer, self.clock_ms, self.setup_id = writer, clock_ms, setup_id
+        self._later = later
         self.partitions: dict[int, HeldPartition] = {}
         self.outbox = Outbox()
         self._place = place
@@ -73,13 +88,20 @@ class TurnOwner:
         self._leaving: list[LiveTurn] = []  # given away, with calls that still run here
         self._tasks: list[asyncio.Task[None]] = []
         self._intake = Intake(
-            bus, store, setup, self.outbox, self._live, writer=writer, clock_ms=clock_ms, draw=draw
+            bus, store, setup, self.outbox, self._live, writer=writer, setup_id=setup_id, clock_ms=clock_ms, draw=draw,
+            check=check,
         )  # fmt: skip
 
     @property
     def running(self) -> int:
         """Turns in progress."""
         return sum(len(partition.lives) for partition in self.partitions.values())
+
+    @property
+    def busy(self) -> bool:
+        """Something it was given has not come to its end: a command, an effect, or a fact on its way to the bus."""
+        lives = (live for partition in self.partitions.values() for live in partition.lives.values())
+        return self._intake.busy or self.outbox.size > 0 or any(live.busy for live in lives)
 
     @property
     def forwarded(self) -> int:
@@ -275,7 +297,7 @@ class TurnOwner:
                 epoch = partition.view.fence.epoch(turn, "turn") + 1
                 live = self._live(state.accepted, epoch)
                 partition.adopting[turn] = live
-                live.publish(TurnAdopted(at_ms=int(self.clock_ms())))
+                live.publish(TurnAdopted(at_ms=int(self.clock_ms()), setup=self.setup_id))
         held, partition.held = partition.held, []
         for record in held:
             await self._until_done(self._intake.take, partition, record)
@@ -291,14 +313,15 @@ class TurnOwner:
         state.facts = None
         partition.view.owned.add(turn)
         partition.lives[turn] = live
-        live.begin(machine, resume(machine, self.clock_ms(), owed))
+        now_ms = self.clock_ms()
+        live.begin(machine, resume(machine, now_ms, owed), Taken("resume", now_ms))
 
     # -- helpers ---------------------------------------------------------------------------------------------------
 
     def _live(self, accepted: TurnAccepted, epoch: int) -> LiveTurn:
         return LiveTurn(
             accepted, epoch, bus=self.bus, outbox=self.outbox, effects=self._effects, writer=self.writer,
-            place=self._place, clock_ms=self.clock_ms, ended=self._forget,
+            place=self._place, clock_ms=self.clock_ms, ended=self._forget, later=self._later,
         )  # fmt: skip
 
     def _forget(self, live: LiveTurn) -> None:

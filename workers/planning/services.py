@@ -6,12 +6,17 @@ A record that says it comes from a service is held to that.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from memory.store import Store
 from streams.codec import Record
 from streams.errors import NotPermitted
 from streams.events import Event
 from streams.events.intake import CallResult, FactPublish, TurnSubmit
 from streams.signing import KEY_HEADER, verify
+
+Check = Callable[[Store, Record, str], Awaitable[str]]
+"""`check_service`, or a recording's word for it."""
 
 
 def from_service(event: Event) -> bool:

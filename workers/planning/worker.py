@@ -20,12 +20,14 @@ from streams.events.registering import WorkerAlive
 from streams.models import ModelSpec, load_models
 from streams.process import Running
 from streams.settings import Settings
+from streams.topology import PROMPTS
 from workers.agents.catalog import OUT_OF_SCOPE, Agent, load_all
 from workers.generation.fleet import Fleet
 from workers.generation.liveness import Liveness
 from workers.planning.effects import Effects
 from workers.planning.machine import Setup
 from workers.planning.owner import TurnOwner
+from workers.planning.setups import registered
 from workers.routing.router import Router
 from workers.skills.executor import HttpExecutor
 from workers.skills.registry import SkillRegistry
@@ -57,7 +59,7 @@ class TurnsWorker:
         setup = Setup(agents=agents, models=models, router_model=_router_model(models))
         self.owner = TurnOwner(
             self._bus, self._store, setup, self._registry, lambda owner: self._effects(owner, router),
-            place=self._fleet.place, writer=self.name,
+            place=self._fleet.place, writer=self.name, setup_id=await write_down(self._bus, setup, self.name),
         )  # fmt: skip
         await self.owner.start()
         self._liveness.start()
@@ -90,6 +92,18 @@ class TurnsWorker:
             bus=self._bus, store=self._store, embedder=self._embedder, router=router, registry=self._registry,
             executor=self._executor, past=owner, writer=self.name, clock_ms=owner.clock_ms,
         )  # fmt: skip
+
+
+async def write_down(bus: Bus, setup: Setup, writer: str) -> str:
+    """Puts the setup and its prompts on `prompts`, from where a turn that names its id can be run again. Gives the id.
+    The same setup written again is the same records; compaction keeps one of each."""
+    event, prompts = registered(setup, int(time.time() * 1000))
+    for prompt in prompts:
+        key = f"{prompt.id}@{prompt.version}"
+        _ = await bus.publish(PROMPTS.name, 0, key, prompt, key, writer)
+    key = f"setup/{event.id}"
+    _ = await bus.publish(PROMPTS.name, 0, key, event, key, writer)
+    return event.id
 
 
 async def _utterances(embedder: Embedder, agents: Mapping[str, Agent]) -> dict[str, list[list[float]]]:

@@ -1,0 +1,60 @@
+"""The port through which a turn has its effects carried out: the real ones (effects.py), or a recording's.
+
+Each is a coroutine that a turn runs as a task of its own; what it brings back goes through `deliver`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from streams.events.turn import TurnAccepted
+from streams.writer import StageWriter
+from workers.planning.commands import Compensate, Discover, FindApprovals, Fire, Input, Look
+
+Deliver = Callable[[Input], None]
+MakeWriter = Callable[[int], StageWriter]
+
+
+class Timer(Protocol):
+    def cancel(self) -> None: ...
+
+
+Later = Callable[[float, Callable[[], None]], Timer]
+"""Calls back after so many seconds, unless it is cancelled first."""
+
+
+def by_the_loop(delay_s: float, callback: Callable[[], None]) -> Timer:
+    """`Later` on the running event loop."""
+    return asyncio.get_running_loop().call_later(delay_s, callback)
+
+
+class Calls(Protocol):
+    async def fire(self, accepted: TurnAccepted, item: Fire, make_writer: MakeWriter, deliver: Deliver) -> None:
+        """Sends one call, writes its facts with the writer of its claim, and delivers its outcome."""
+
+    async def compensate(self, accepted: TurnAccepted, item: Compensate) -> None:
+        """Undoes a reversible call."""
+
+
+class Doing(Protocol):
+    """The effects of every turn of one worker."""
+
+    @property
+    def calls(self) -> Calls: ...
+
+    def foresee(self, accepted: TurnAccepted) -> None:
+        """The turn will look: what can be begun before its `turn.accepted` is in the log."""
+
+    def forget(self, turn: str) -> None:
+        """The turn has ended."""
+
+    async def look(self, accepted: TurnAccepted, item: Look, turns: int, tokens: int, deliver: Deliver) -> None:
+        """Delivers `Routed` (unless the agent is given), then `Recollected`. turns, tokens: how much of the past."""
+
+    async def discover(self, accepted: TurnAccepted, item: Discover, deliver: Deliver) -> None:
+        """Delivers `Discovered`."""
+
+    async def find_approvals(self, accepted: TurnAccepted, item: FindApprovals, deliver: Deliver) -> None:
+        """Delivers `ApprovalsFound`."""
