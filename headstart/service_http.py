@@ -17,49 +17,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
-import msgspec
 import orjson
-import pydantic
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from headstart.service_keys import KeyLedger
-from headstart.service_signature import Signature
+from headstart.service_host import NOBODY, SkillHost
 from streams.errors import CallerError, HeadstartError, InvalidInput, NotPermitted
-from streams.events.registering import SkillManifest
-from workers.skills.context import HEADER, SignedContext, verify
-from workers.skills.manifest import validate_arguments
+from workers.skills.context import HEADER, verify
 
 log = logging.getLogger("headstart.service")
-Before = Callable[[str, str, SignedContext], Awaitable[None]]
 BODY_BYTES: Final = 1 << 20
-NOBODY: Final = SignedContext(tenant="", user="", skill="", turn="", call=-1, claim=0, at_ms=0, body_sha256="")
-"""The caller of a service that has no signing key and so believes no header."""
 
 
-class ServedSkill(msgspec.Struct, frozen=True):
-    manifest: SkillManifest
-    signature: Signature
-
-
-def application(
-    skills: Mapping[str, ServedSkill], signing_key: str | None, now_ms: Callable[[], int],
-    routes: Sequence[BaseRoute] = (), before: Before | None = None,
-) -> Starlette:  # fmt: skip
-    """skills: by name. routes: further ones of the service's own. signing_key None: contexts are not verified.
-    before(skill, key, caller): awaited for every valid request, before the key is looked at."""
-    keys = KeyLedger(now_ms)
+def application(host: SkillHost, routes: Sequence[BaseRoute] = ()) -> Starlette:
+    """routes: further ones of the service's own."""
 
     async def skill(request: Request) -> Response:
         try:
-            return Response(
-                await _answer(request, skills, signing_key, now_ms, keys, before), media_type="application/json"
-            )
+            return Response(await _answer(request, host), media_type="application/json")
         except HeadstartError as error:
             return _refusal(error)
         except ClientDisconnect:
@@ -69,40 +49,23 @@ def application(
             return JSONResponse({"error": {"code": "failed", "message": "the skill failed"}}, 500)
 
     async def healthy(request: Request) -> Response:
-        return JSONResponse({"status": "ok", "skills": sorted(skills)})
+        return JSONResponse({"status": "ok", "skills": sorted(host.skills)})
 
     return Starlette(routes=[Route("/skills/{name}", skill, methods=["POST"]), Route("/healthz", healthy), *routes])
 
 
-async def _answer(
-    request: Request, skills: Mapping[str, ServedSkill], signing_key: str | None, now_ms: Callable[[], int],
-    keys: KeyLedger, before: Before | None,
-) -> bytes:  # fmt: skip
+async def _answer(request: Request, host: SkillHost) -> bytes:
     name = str(request.path_params["name"])
     body = await _body(request)
-    served = skills.get(name)
-    if served is None:
-        raise InvalidInput(f"there is no skill {name} here", code="unknown_skill")
+    served = host.skill(name)
     key = request.headers.get("idempotency-key", "")
     caller = NOBODY
-    if signing_key is not None:
-        caller = verify(request.headers.get(HEADER, ""), name, body, key, now_ms(), signing_key)
-    arguments = _arguments(served.manifest, body)
-    if before is not None:
-        await before(name, key, caller)
-
-    async def work() -> bytes:
-        try:
-            return await served.signature.call(arguments, caller)
-        except pydantic.ValidationError as error:
-            place = ".".join(map(str, error.errors(include_url=False, include_input=False)[0]["loc"]))
-            raise InvalidInput(f"{place} is not what {name} takes", code="invalid_argument") from error
-
-    if served.manifest.idempotent_key:
-        return await keys.run(key, body, work)
-    if served.manifest.effect == "pure":
-        return await _while_connected(request, asyncio.create_task(work()))
-    return await asyncio.shield(asyncio.create_task(work()))
+    if host.signing_key is not None:
+        caller = verify(request.headers.get(HEADER, ""), name, body, key, host.now_ms(), host.signing_key)
+    work = await host.begin(served, key, body, _arguments(body), caller)
+    if served.manifest.effect == "pure" and not served.manifest.idempotent_key:
+        return await _while_connected(request, work)
+    return await asyncio.shield(work)
 
 
 async def _body(request: Request) -> bytes:
@@ -114,14 +77,13 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
-def _arguments(manifest: SkillManifest, body: bytes) -> dict[str, object]:
+def _arguments(body: bytes) -> dict[str, Any]:
     try:
         arguments = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise InvalidInput("the body is not JSON", code="invalid_json") from error
     if not isinstance(arguments, dict):
         raise InvalidInput("the body is not a JSON object", code="invalid_json")
-    validate_arguments(manifest, arguments)
     return arguments
 
 

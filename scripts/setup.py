@@ -30,7 +30,7 @@ NPM = ROOT / "tests" / "npm"
 TORCH = "torch==2.13.0"
 CONSTRAINTS = ("-c", "constraints.txt")
 INPUTS = ("pyproject.toml", "constraints.txt", "requirements/no-deps.txt", "tests/npm/package.json", "scripts/setup.py")
-EXTRAS = {"run": "local", "check": "local,bench,dev"}
+EXTRAS = {"run": "local", "check": "local,service,bench,dev"}
 
 
 def main(arguments: list[str]) -> int:
@@ -131,7 +131,7 @@ def programs() -> None:
     installed = NPM / "node_modules" / ".installed"
     wanted = (NPM / "package.json").read_text()
     if shutil.which("npm") and not (installed.exists() and installed.read_text() == wanted):
-        with step("npm client of OpenAI, for one test"):
+        with step("npm packages, for tests of the OpenAI client, a JavaScript service and the AsyncAPI document"):
             run(["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error"], directory=NPM)
             installed.write_text(wanted)
 

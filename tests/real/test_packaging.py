@@ -75,7 +75,7 @@ def test_core_dependencies_are_light(wheel: Path) -> None:
     heavy = ("torch", "transformers", "vllm", "numpy", "calfkit", "pixeltable", "pytest", "playwright")
     assert core
     assert [text for text in core if text.startswith(heavy)] == []
-    assert set(metadata.get_all("Provides-Extra", [])) >= {"local", "gpu", "bench", "dev"}
+    assert set(metadata.get_all("Provides-Extra", [])) >= {"local", "gpu", "service", "bench", "dev"}
 
 
 def test_the_command_of_the_wheel_can_be_loaded(wheel: Path) -> None:
@@ -178,18 +178,18 @@ def third_party() -> dict[str, tuple[set[Path], bool]]:
 def test_what_is_imported_is_declared() -> None:
     """With a plain import among the core dependencies; with a late one in an extra at least."""
     for distribution, (files, at_once) in third_party().items():
-        allowed = declared("core") if at_once else declared("core", "local", "gpu") | installed_by_hand()
+        allowed = declared("core") if at_once else declared("core", "local", "gpu", "service") | installed_by_hand()
         assert distribution in allowed, f"{distribution} is imported by {sorted(map(str, files))} and not declared"
 
 
 def test_what_is_declared_is_used() -> None:
-    unused = declared("core", "local") - third_party().keys() - USED_BY_NAME.keys()
+    unused = declared("core", "local", "service") - third_party().keys() - USED_BY_NAME.keys()
     assert unused == set(), "drop it from pyproject.toml, or say in USED_BY_NAME who uses it"
 
 
 def test_every_dependency_has_its_reason() -> None:
     reasons = (ROOT / "docs" / "design" / "dependencies.md").read_text()
-    named = declared("core", "local", "gpu", "bench", "dev") | installed_by_hand()
+    named = declared("core", "local", "gpu", "service", "bench", "dev") | installed_by_hand()
     assert {name for name in named if f"`{name}`" not in reasons} == set()
 
 

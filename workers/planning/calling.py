@@ -23,12 +23,14 @@ from memory.store import Store
 from streams import ids
 from streams.errors import HeadstartError, OurError
 from streams.events.calling import CallAnswered, CallFailed, CallFired
+from streams.events.intake import CallResult
 from streams.events.turn import TurnAccepted, TurnHeartbeat
 from streams.writer import StageWriter
 from workers.planning.commands import Called, Compensate, Fire, Input
 from workers.skills import failures
 from workers.skills.compensation import compensation_arguments
-from workers.skills.executor import CallContext, HttpExecutor
+from workers.skills.context import CallContext
+from workers.skills.execution import Executors
 from workers.skills.registry import SkillRegistry
 
 log = logging.getLogger("headstart.turns")
@@ -43,7 +45,7 @@ class Caller:
     """Sends the calls of every turn of one worker. clock_ms: wall clock in milliseconds."""
 
     def __init__(
-        self, store: Store, registry: SkillRegistry, executor: HttpExecutor, writer: str, clock_ms: Callable[[], float]
+        self, store: Store, registry: SkillRegistry, executor: Executors, writer: str, clock_ms: Callable[[], float]
     ) -> None:
         self._store, self._registry, self._executor = store, registry, executor
         self._writer, self.clock_ms = writer, clock_ms
@@ -53,14 +55,14 @@ class Caller:
 
         make_writer: the writer of the call's stage for a claim's number.
         """
-        number = item.claim
+        number, sent_before = item.claim, False
         started = time.perf_counter()
         pure = item.manifest.effect == "pure"
         course: _Course | None = None
         try:
             if not pure:
-                number = await self._claim(accepted, item)
-            course = _Course(self, accepted, item, number, make_writer(number))
+                number, sent_before = await self._claim(accepted, item)
+            course = _Course(self, accepted, item, number, make_writer(number), sent_before)
             if not pure:
                 await course.announce()
             async with course.alive():
@@ -75,6 +77,7 @@ class Caller:
             in_doubt = await self._failed(item, course, deliver, error, _since(started))
             if held and not pure:
                 await self._settle(accepted, item, number, "in_doubt" if in_doubt else "failed")
+            self._executor.bus.settled(accepted.turn, item.call)
             return
         await course.written()
         answered = CallAnswered(
@@ -83,10 +86,33 @@ class Caller:
         )  # fmt: skip
         deliver(Called(answered, item.claim))
         if pure:
-            _ = await course.writer.post(answered)
+            kept = await course.writer.post(answered)
+            kept.add_done_callback(lambda done: self._kept(accepted.turn, item.call, done))
         else:
             await course.writer.write(answered)
             await self._settle(accepted, item, number, "answered")
+            self._executor.bus.settled(accepted.turn, item.call)
+
+    def _kept(self, turn: str, call: int, done: asyncio.Future[int]) -> None:
+        """The log has the outcome, so the record that brought it over the bus need not be read again."""
+        if not done.cancelled() and done.exception() is None:
+            self._executor.bus.settled(turn, call)
+
+    def result(self, result: CallResult, event_id: str, signer: str, done: Callable[[], None]) -> str:
+        """A result that came in over the bus; see BusExecutor.take."""
+        return self._executor.bus.take(result, event_id, signer, done)
+
+    def awaits(self, result: CallResult) -> bool:
+        """Whether a call of this worker waits for this result, also of a turn that has ended."""
+        return self._executor.bus.awaits(result)
+
+    def abort(self, turn: str, call: int) -> None:
+        """The call does not count any more: its skill is told, where there is a way."""
+        self._executor.bus.abandon(turn, call)
+
+    def ended(self, turn: str) -> None:
+        """The turn has ended; results that still come for it count for nobody."""
+        self._executor.bus.forget(turn)
 
     async def compensate(self, accepted: TurnAccepted, item: Compensate) -> None:
         """Calls the compensation of a reversible call. A failure is logged with the call's number: it is the
@@ -103,21 +129,28 @@ class Caller:
             await self._executor.call(manifest, undo, context)
         except HeadstartError as error:
             log.error("call %d of turn %s was not undone: %s", item.call, accepted.turn, error.code)
+        finally:
+            self._executor.bus.settled(accepted.turn, item.call)
 
-    async def _claim(self, accepted: TurnAccepted, item: Fire) -> int:
-        """Wins the claim and gives its number. Raises OurError: `call_in_doubt`, or `approval_used` when what was
-        approved was carried out, or tried, by another turn."""
-        number = item.claim
+    async def _claim(self, accepted: TurnAccepted, item: Fire) -> tuple[int, bool]:
+        """Wins the claim; gives its number, and whether the request of the one before may be under way: over the bus
+        its result still comes, and only that is waited for. Raises OurError: `call_in_doubt`, or `approval_used` when
+        what was approved was carried out, or tried, by another turn."""
+        number, sent_before = item.claim, False
         while True:
             earlier = await self._store.claimed(*_ledger_key(accepted, item))
             if earlier is not None and earlier.outcome is not None and item.approval is not None:
                 raise OurError("this request was carried out before; ask for it anew", code="approval_used")
             if earlier is not None and earlier.outcome is None and earlier.writer != self._claimant(accepted, item):
                 if item.manifest.effect == "irreversible" and not item.manifest.idempotent_key:
-                    raise OurError("an earlier attempt may have had its effect", code="call_in_doubt")
+                    sent_before = item.manifest.bus and (
+                        item.approval is None or earlier.writer.endswith(accepted.turn)
+                    )
+                    if not sent_before:
+                        raise OurError("an earlier attempt may have had its effect", code="call_in_doubt")
                 number = max(number, earlier.number + 1)
             if await self.hold(accepted, item, number):
-                return number
+                return number, sent_before
             await asyncio.sleep(CLAIM_RETRY_S)  # until the lease of the worker before is over
 
     async def hold(self, accepted: TurnAccepted, item: Fire, number: int) -> bool:
@@ -157,9 +190,12 @@ class _Course:
     """One firing. A pure call's `call.fired` is written when its request has left, so that nothing stands between a
     closed argument and the wire; the others' is acknowledged before anything is sent."""
 
-    def __init__(self, caller: Caller, accepted: TurnAccepted, item: Fire, number: int, writer: StageWriter) -> None:
+    def __init__(
+        self, caller: Caller, accepted: TurnAccepted, item: Fire, number: int, writer: StageWriter,
+        sent_before: bool = False,
+    ) -> None:  # fmt: skip
         self.number, self.writer = number, writer
-        self.context = _context(accepted, item.call, number, item.key, accepted.deadline_at_ms)
+        self.context = _context(accepted, item.call, number, item.key, accepted.deadline_at_ms, sent_before)
         self._caller, self._accepted, self._item = caller, accepted, item
         self._posted: asyncio.Task[asyncio.Future[int]] | None = None
         self._announced = False
@@ -218,10 +254,13 @@ def _ledger_key(accepted: TurnAccepted, item: Fire) -> tuple[str, int]:
     return item.approval or (accepted.turn, item.call)
 
 
-def _context(accepted: TurnAccepted, call: int, claim: int, key: str, deadline_at_ms: int) -> CallContext:
+def _context(
+    accepted: TurnAccepted, call: int, claim: int, key: str, deadline_at_ms: int, sent_before: bool = False
+) -> CallContext:
     return CallContext(
         turn=accepted.turn, call=call, claim=claim, key=key, tenant=accepted.tenant, user=accepted.user,
-        locale=accepted.options.locale, deadline_at_ms=deadline_at_ms,
+        locale=accepted.options.locale, deadline_at_ms=deadline_at_ms, conversation=accepted.conversation,
+        sent_before=sent_before,
     )  # fmt: skip
 
 

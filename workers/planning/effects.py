@@ -37,6 +37,8 @@ from workers.planning.commands import (
     Routed,
 )
 from workers.routing.router import Router
+from workers.skills.bus_executor import BusExecutor
+from workers.skills.execution import Executors
 from workers.skills.executor import HttpExecutor
 from workers.skills.registry import SkillRegistry
 
@@ -66,7 +68,10 @@ class Effects:
         self._bus = bus
         self._store, self._embedder, self._router = store, embedder, router
         self._registry, self._executor, self._past = registry, executor, past
-        self.calls = Caller(store, registry, executor, writer, clock_ms)
+        over_bus = BusExecutor(
+            bus, signing_key=executor.signing_key, source=writer, limits=executor.limits, clock_ms=clock_ms
+        )  # fmt: skip
+        self.calls = Caller(store, registry, Executors(executor, over_bus), writer, clock_ms)
         self._writer = writer
         self.clock_ms = clock_ms
         self._vectors: dict[str, asyncio.Task[list[float]]] = {}

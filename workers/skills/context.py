@@ -28,6 +28,8 @@ class CallContext(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """Who a call is for. deadline_at_ms: wall clock by which the turn has to end, 0 when there is none.
 
     key: sent as Idempotency-Key. claim: the claim's number, from 1. traceparent: W3C trace context, "" when none.
+    conversation: where the turn lives. sent_before: a worker that is gone may have sent the request already and a
+    second one could do harm, so only its result is waited for (over HTTP nothing can come back, and it is not set).
     """
 
     turn: str
@@ -39,6 +41,8 @@ class CallContext(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     locale: str = ""
     deadline_at_ms: int = 0
     traceparent: str = ""
+    conversation: str = ""
+    sent_before: bool = False
 
 
 class SignedContext(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -24,7 +24,6 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import httpcore
-import msgspec
 import orjson
 
 from streams.errors import PeerError
@@ -34,6 +33,7 @@ from workers.skills.answer import refused_status, to_result
 from workers.skills.breaker import Breaker
 from workers.skills.connections import SkillPool
 from workers.skills.context import HEADER, CallContext, sign
+from workers.skills.execution import Outcome
 from workers.skills.failures import SkillBroke, SkillFailed, SkillTimeout, SkillUnreachable, failure
 from workers.skills.guard import GuardedBackend, HostRefused, Resolve, system_resolve
 from workers.skills.limits import Limits
@@ -50,19 +50,6 @@ WARM_TIMEOUT_MS: Final = 5_000
 DRAINED_DIGITS: Final = 4  # an error's body of less than 10,000 bytes costs less than a new connection
 FIRST_PAUSE_MS: Final = 50
 LONGEST_PAUSE_MS: Final = 2_000
-
-
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """A skill's answer. result: JSON text (its beginning when `cut`). size_bytes: the whole answer's size as far as it
-    is known. took_ms: from `call` to the answer's end. sent_ms: from `call` until the request was written whole."""
-
-    result: str
-    status: int
-    took_ms: float
-    sent_ms: float
-    size_bytes: int
-    cut: bool = False
-    attempts: int = 1
 
 
 class _Course:
@@ -141,6 +128,11 @@ class HttpExecutor:
     async def close(self) -> None:
         """Closes every connection; calls in progress fail with `skill_disconnected`."""
         await self._pool.aclose()
+
+    @property
+    def signing_key(self) -> str | None:
+        """Signs Headstart-Context; None: calls carry none."""
+        return self._signing_key
 
     @property
     def connects(self) -> int:
