@@ -47,6 +47,7 @@ class EmbeddedPostgres:
         self._data_dir = data_dir.expanduser().resolve()
         self._socket_dir: Path | None = None
         self._child: Child | None = None
+        self._killed: Child | None = None
 
     @property
     def dsn(self) -> str:
@@ -58,6 +59,9 @@ class EmbeddedPostgres:
     async def start(self) -> None:
         """Returns once it answers a query. Raises Misconfigured without the wheel, PeerUnavailable if it ends at once
         (another one runs on the folder) and PeerTimeout after 60 seconds; nothing is then left running."""
+        if self._killed is not None:
+            killed, self._killed = self._killed, None
+            await killed.wait()  # until then its lock file names a living process
         programs, user = await asyncio.to_thread(_initialise, self._data_dir)
         self._socket_dir = _socket_dir(self._data_dir, user)
         command: list[str | Path] = [
@@ -95,6 +99,7 @@ class EmbeddedPostgres:
         """Ends it as a crash would; the next `start` recovers from its write-ahead log."""
         if self._child is not None:
             self._child.kill()
+            self._killed = self._child
 
     def check(self) -> None:
         """Raises PeerUnavailable, with the end of its log, if it was started and has ended by itself."""

@@ -73,7 +73,11 @@ class Tables:
         if self._pool is None:
             raise RuntimeError("the store is not open")
         async with _typed_errors(), self._pool.acquire() as connection:
-            yield connection
+            try:
+                yield connection
+            except asyncpg.InternalClientError:
+                connection.terminate()  # it would go back to the pool as it is, and fail whoever gets it next
+                raise
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Connection]:
@@ -122,6 +126,7 @@ async def _typed_errors() -> AsyncIterator[None]:
         OSError,
         asyncpg.PostgresConnectionError,
         asyncpg.InterfaceError,
+        asyncpg.InternalClientError,  # the server said goodbye between two queries and the socket is still open
         asyncpg.OperatorInterventionError,
         asyncpg.InsufficientResourcesError,
     ) as error:
