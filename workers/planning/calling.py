@@ -13,6 +13,7 @@ enforces the key, is sent again under the next number once the lease of the old 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
@@ -21,12 +22,13 @@ from typing import Final
 
 from memory.store import Store
 from streams import ids
-from streams.errors import HeadstartError, OurError
+from streams.errors import HeadstartError, OurError, PeerError
 from streams.events.calling import CallAnswered, CallFailed, CallFired
 from streams.events.intake import CallResult
 from streams.events.turn import TurnAccepted, TurnHeartbeat
 from streams.writer import StageWriter
 from workers.planning.commands import Called, Compensate, Fire, Input
+from workers.planning.patience import patiently
 from workers.skills import failures
 from workers.skills.compensation import compensation_arguments
 from workers.skills.context import CallContext
@@ -137,8 +139,10 @@ class Caller:
         its result still comes, and only that is waited for. Raises OurError: `call_in_doubt`, or `approval_used` when
         what was approved was carried out, or tried, by another turn."""
         number, sent_before = item.claim, False
+        until_ms = min(float(accepted.deadline_at_ms), self.clock_ms() + item.manifest.timeout_ms)
         while True:
-            earlier = await self._store.claimed(*_ledger_key(accepted, item))
+            claimed = functools.partial(self._store.claimed, *_ledger_key(accepted, item))
+            earlier = await patiently(claimed, until_ms, self.clock_ms)
             if earlier is not None and earlier.outcome is not None and item.approval is not None:
                 raise OurError("this request was carried out before; ask for it anew", code="approval_used")
             if earlier is not None and earlier.outcome is None and earlier.writer != self._claimant(accepted, item):
@@ -149,7 +153,7 @@ class Caller:
                     if not sent_before:
                         raise OurError("an earlier attempt may have had its effect", code="call_in_doubt")
                 number = max(number, earlier.number + 1)
-            if await self.hold(accepted, item, number):
+            if await patiently(functools.partial(self.hold, accepted, item, number), until_ms, self.clock_ms):
                 return number, sent_before
             await asyncio.sleep(CLAIM_RETRY_S)  # until the lease of the worker before is over
 
@@ -162,7 +166,13 @@ class Caller:
         )  # fmt: skip
 
     async def _settle(self, accepted: TurnAccepted, item: Fire, number: int, outcome: str) -> None:
-        _ = await self._store.settle(*_ledger_key(accepted, item), number, outcome)
+        """Closes the claim. The log has the outcome already, so a ledger that stays away harms no turn: whoever asks
+        it later finds the call in doubt and does not send it again."""
+        settle = functools.partial(self._store.settle, *_ledger_key(accepted, item), number, outcome)
+        try:
+            _ = await patiently(settle, accepted.deadline_at_ms, self.clock_ms)
+        except PeerError as error:
+            log.warning("call %d of turn %s stays unsettled: %s", item.call, accepted.turn, error)
 
     def _claimant(self, accepted: TurnAccepted, item: Fire) -> str:
         """Whose claim it is: of this worker, and of one turn alone where several may answer the same request."""
@@ -246,7 +256,10 @@ class _Course:
                 beat = self.writer.post(TurnHeartbeat(at_ms=int(self._caller.clock_ms())))
                 _ = await asyncio.shield(beat)  # half a post would break the stage's writer, and the answer needs it
             if self._item.manifest.effect != "pure":
-                await self._caller.hold(self._accepted, self._item, self.number)
+                try:
+                    await self._caller.hold(self._accepted, self._item, self.number)
+                except PeerError as error:  # the log hears of the call all the same
+                    log.warning("a claim was not renewed: %s", error)
 
 
 def _ledger_key(accepted: TurnAccepted, item: Fire) -> tuple[str, int]:

@@ -8,6 +8,7 @@ stands for, so that a turn never waits for something that is not coming.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -36,6 +37,7 @@ from workers.planning.commands import (
     Recollected,
     Routed,
 )
+from workers.planning.patience import patiently
 from workers.routing.router import Router
 from workers.skills.bus_executor import BusExecutor
 from workers.skills.execution import Executors
@@ -90,18 +92,21 @@ class Effects:
         """The embedding of the turn's question, made once for looking and discovering."""
         task = self._vectors.get(accepted.turn)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            task = self._vectors[accepted.turn] = asyncio.create_task(self._embed(accepted.question))
+            task = self._vectors[accepted.turn] = asyncio.create_task(self._embed(accepted))
         return task
 
-    async def _embed(self, text: str) -> list[float]:
-        return (await self._embedder.embed([text or " "]))[0]
+    async def _embed(self, accepted: TurnAccepted) -> list[float]:
+        embed = functools.partial(self._embedder.embed, [accepted.question or " "])
+        return (await patiently(embed, accepted.deadline_at_ms, self.clock_ms))[0]
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
     async def look(self, accepted: TurnAccepted, item: Look, turns: int, tokens: int, deliver: Deliver) -> None:
-        """Routes and recalls. Without memories the turn goes on; without its own history it fails."""
+        """Routes and recalls. Without memories the turn goes on; for its own history it waits while it has time."""
         started = time.perf_counter()
-        history = asyncio.create_task(self._past.history(accepted, turns))
+        history = asyncio.create_task(
+            patiently(lambda: self._past.history(accepted, turns), accepted.deadline_at_ms, self.clock_ms)
+        )
         try:
             vector = await asyncio.shield(self._vector(accepted))
             embed_ms = _since(started)
@@ -138,7 +143,8 @@ class Effects:
         """Finds the skills whose descriptions are nearest to the turn's text among those the agent may use."""
         started = time.perf_counter()
         vector = await asyncio.shield(self._vector(accepted))
-        found = await self._registry.nearest(vector, accepted.tenant, item.patterns, item.limit)
+        nearest = functools.partial(self._registry.nearest, vector, accepted.tenant, item.patterns, item.limit)
+        found = await patiently(nearest, accepted.deadline_at_ms, self.clock_ms)
         if item.ratio > 0:
             found = [row for row in found if row.score >= item.ratio * found[0].score]
         manifests = tuple(manifest for manifest in (self._registry.get(row.skill) for row in found) if manifest)
@@ -152,7 +158,12 @@ class Effects:
 
     async def find_approvals(self, accepted: TurnAccepted, item: FindApprovals, deliver: Deliver) -> None:
         """Reads the requests from the log of the turns they name, as far as those belong to this conversation."""
-        asked = [event for request in item.requests if (event := await self._asked(accepted, request)) is not None]
+        asked = []
+        for request in item.requests:
+            ask = functools.partial(self._asked, accepted, request)
+            event = await patiently(ask, accepted.deadline_at_ms, self.clock_ms)
+            if event is not None:
+                asked.append(event)
         manifests = {event.skill: self._registry.get(event.skill) for event in asked}
         deliver(ApprovalsFound(tuple(asked), {name: found for name, found in manifests.items() if found is not None}))
 

@@ -19,6 +19,7 @@ class HeldPartition:
         self.view = PartitionView()
         self.end_offset = end_offset  # of `events` when it was assigned: up to there we only read
         self.caught_up = False
+        self.given_away = False  # it is another worker's now; nothing more of it begins here
         self.next_offset = -1
         self.began_at = -1
         self.commands = Watermark()

@@ -222,7 +222,16 @@ class Intake:
             self._open(partition, tail, submit, offset)
 
     async def _look_up(self, partition: HeldPartition, tail: Tail, submit: TurnSubmit, offset: int) -> None:
-        """The conversation was not seen since this worker has the partition: ask Postgres about it."""
+        """The conversation was not seen since this worker has the partition: ask Postgres about it, for as long as it
+        takes; the submit stays uncommitted, so a successor asks too."""
+        while not partition.given_away:
+            try:
+                return await self._looked_up(partition, tail, submit, offset)
+            except PeerError as error:
+                log.warning("a turn waits for a peer: %s", error)
+                await asyncio.sleep(PEER_PAUSE_S)
+
+    async def _looked_up(self, partition: HeldPartition, tail: Tail, submit: TurnSubmit, offset: int) -> None:
         row = await self._store.conversation(submit.conversation)
         if row is not None:
             tail.tenant, tail.user = row.tenant, row.user
@@ -234,8 +243,8 @@ class Intake:
             tail.running = ""  # sent again long after it was done
             partition.commands.finish(offset)
             self.open_next(partition, submit.conversation)
-            return
-        self._open(partition, tail, submit, offset)
+        elif not partition.given_away:
+            self._open(partition, tail, submit, offset)
 
     def _open(self, partition: HeldPartition, tail: Tail, submit: TurnSubmit, offset: int) -> None:
         opens = not tail.tenant

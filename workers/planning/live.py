@@ -73,7 +73,10 @@ class LiveTurn:
         self._effects.foresee(self.accepted)
 
     def begin(self, machine: TurnMachine, commands: list[Command], opening: Taken) -> None:
-        """The machine is there; inputs that came before it are fed now. opening: how and when it came to be."""
+        """The machine is there; inputs that came before it are fed now; nothing, for a turn that was
+        abandoned. opening: how and when it came to be."""
+        if self.ended:
+            return
         self.machine = machine
         self._journal.note(opening)
         self.carry_out(commands)

@@ -241,7 +241,9 @@ class TurnOwner:
         starts: dict[Place, Start] = {}
         held = {place.partition for place in places}
         for number in set(self.partitions) - held:
-            for live in self.partitions.pop(number).lives.values():
+            gone = self.partitions.pop(number)
+            gone.given_away = True
+            for live in gone.lives.values():
                 live.abandon()
                 self._leaving.append(live)
         self._leaving = [live for live in self._leaving if live.calls_in_flight]
