@@ -17,10 +17,13 @@ from pathlib import Path
 from streams.apache_kafka import ApacheKafka, find_kafka
 from streams.embedded import Broker, EmbeddedBroker
 from streams.process import new_event_loop
-from tests.faults.cells import RunReport, cells
+from tests.faults.cells import STALLS, Cell, RunReport, cells
+from tests.faults.judging import changed
 from tests.faults.moments import MOMENTS
+from tests.faults.quorum import Quorum
 from tests.faults.reporting import append, read_reports, table
-from tests.faults.running import one_run, parts_on
+from tests.faults.rolling import rolling
+from tests.faults.running import one_run
 from tests.faults.stack import PARTS, fault_stack
 
 
@@ -31,7 +34,8 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--part", choices=PARTS, action="append", help="only this one; may be repeated")
     parser.add_argument("--moment", choices=MOMENTS, action="append", help="only this one; may be repeated")
     parser.add_argument("--method", choices=("kill", "zombie"), help="only this one")
-    parser.add_argument("--broker", choices=("kafka", "tansu"), default="kafka")
+    parser.add_argument("--broker", choices=("kafka", "quorum", "tansu"), default="kafka")
+    parser.add_argument("--rolling", type=int, metavar="ROUNDS", help="instead: rolling restarts of everything")
     parser.add_argument("--append", type=Path, help="a file of runs to add to, so that a matrix can be run in pieces")
     parser.add_argument("--data", type=Path, help="folder for logs and data, kept afterwards; else a temporary one")
     return parser.parse_args(arguments)
@@ -45,21 +49,38 @@ def broker_of(kind: str, folder: Path) -> Broker:
     found = find_kafka(Path(home), os.environ) if home else "KAFKA_HOME is not set"
     if isinstance(found, str):
         sys.exit(f"no Apache Kafka: {found}; --broker tansu needs none")
-    return ApacheKafka(found, folder / "kafka")
+    return Quorum(found, folder / "kafka") if kind == "quorum" else ApacheKafka(found, folder / "kafka")
+
+
+def order_of(chosen: argparse.Namespace) -> list[Cell]:
+    """The cells that were asked for. Of three nodes it is the leader of the turn's partition that is hit; a broker
+    that keeps nothing is spared."""
+    parts = {"kafka": PARTS, "tansu": PARTS[:-1], "quorum": PARTS[-1:]}[chosen.broker]
+    return [
+        cell
+        for cell in cells(parts, stalls=parts if chosen.broker == "quorum" else STALLS)
+        if (not chosen.part or cell.part in chosen.part)
+        and (not chosen.moment or cell.moment in chosen.moment)
+        and chosen.method in (None, cell.method)
+    ]
 
 
 async def run_all(chosen: argparse.Namespace, folder: Path) -> list[RunReport]:
-    reports: list[RunReport] = []
-    async with fault_stack(folder, broker_of(chosen.broker, folder)) as stack:
-        parts = tuple(part for part in parts_on(stack) if not chosen.part or part in chosen.part)
-        moments = tuple(moment for moment in MOMENTS if not chosen.moment or moment in chosen.moment)
-        order = [cell for cell in cells(parts, moments) if chosen.method in (None, cell.method)]
-        for seed in range(chosen.seed, chosen.seed + chosen.runs):
-            report = await one_run(stack, seed, order[seed % len(order)])
-            reports.append(report)
-            if chosen.append:
-                append(chosen.append, report)
-            say(report, len(reports), chosen.runs)
+    order, reports = order_of(chosen), list[RunReport]()
+    replication = "3" if chosen.broker == "quorum" else "1"
+    async with fault_stack(folder, broker_of(chosen.broker, folder), HEADSTART_REPLICATION=replication) as stack:
+        if chosen.rolling:
+            reports.append(await rolling(stack, chosen.seed, chosen.rolling, lambda line: print(line, file=sys.stderr)))
+            say(reports[0], 1, 1)
+        else:
+            for seed in range(chosen.seed, chosen.seed + chosen.runs):
+                if chosen.append and reports:
+                    append(chosen.append, reports[-1])
+                reports.append(await one_run(stack, seed, order[seed % len(order)]))
+                say(reports[-1], len(reports), chosen.runs)
+        reports[-1].verdict.broken += await changed(stack.parts.bus, [report.spans for report in reports])
+        if chosen.append:
+            append(chosen.append, reports[-1])
     return reports
 
 

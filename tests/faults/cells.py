@@ -8,19 +8,20 @@ from typing import Final, Literal
 
 import msgspec
 
-from tests.faults.judging import Verdict
+from tests.faults.judging import Span, Verdict
 from tests.faults.moments import MOMENTS, Moment
 from tests.faults.stack import PARTS, Part
 
-Method = Literal["kill", "zombie"]
+Method = Literal["kill", "zombie", "restart"]
+STALLS: Final[tuple[Part, ...]] = ("gateway", "turns", "generation", "memory", "skills")
 ORDER_SEED: Final = 20_260_101  # of the order of the cells, which is the same for all
 
 
 class Cell(msgspec.Struct, frozen=True, order=True):
-    """What is hit, when, and how."""
+    """What is hit, when, and how. "all" and "any": a restart of everything under load."""
 
-    part: Part
-    moment: Moment
+    part: Part | Literal["all"]
+    moment: Moment | Literal["any"]
     method: Method
 
     def text(self) -> str:
@@ -28,7 +29,8 @@ class Cell(msgspec.Struct, frozen=True, order=True):
 
 
 class RunReport(msgspec.Struct):
-    """seed: repeats the run. hit: the process, "" when the moment was not met. took_s: to the last turn's end."""
+    """seed: repeats the run. hit: the process, "" when the moment was not met. took_s: to the last turn's end. spans:
+    what it wrote to the log, by partition."""
 
     seed: int
     broker: str
@@ -36,15 +38,14 @@ class RunReport(msgspec.Struct):
     hit: str
     took_s: float
     verdict: Verdict
+    spans: dict[int, Span] = {}
 
 
-def cells(parts: tuple[Part, ...] = PARTS, moments: tuple[Moment, ...] = MOMENTS) -> list[Cell]:
-    """Every cell, in a mixed order: run number n takes the nth, again and again."""
+def cells(
+    parts: tuple[Part, ...] = PARTS, moments: tuple[Moment, ...] = MOMENTS, stalls: tuple[Part, ...] = STALLS
+) -> list[Cell]:
+    """Every cell, in a mixed order: run number n takes the nth, again and again. stalls: what may be a zombie."""
     found = [Cell(part, moment, "kill") for part, moment in itertools.product(parts, moments)]
-    found += [
-        Cell(part, moment, "zombie")
-        for part, moment in itertools.product(parts, moments)
-        if part not in ("postgres", "broker")
-    ]
+    found += [Cell(part, moment, "zombie") for part, moment in itertools.product(parts, moments) if part in stalls]
     random.Random(ORDER_SEED).shuffle(found)
     return found

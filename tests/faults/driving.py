@@ -104,7 +104,7 @@ class Run:
         """Everything, to its end."""
         numbers = numbers_of(self._run)
         starts = [chance.random() * SPREAD_S for _ in numbers]
-        backoff = Backoff(first_ms=100.0, longest_ms=1_000.0, attempts=120)
+        backoff = Backoff(attempts=40)
         self._clients = [
             Client("ws://balancer", self._key, backoff=backoff, dial=balancer.dial, draw=chance.random)
             for balancer in self.balancers

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
 from typing import Final
 
 from streams.bus import Reader
@@ -11,9 +13,10 @@ from streams.codec import decode
 from streams.errors import PeerError
 from streams.events.registering import WorkerAlive
 from streams.topology import EVENTS, TURNS, WORKERS
-from tests.faults.cells import Method
+from tests.faults.cells import Cell, Method
 from tests.faults.driving import Run
 from tests.faults.moments import Moment, Moments, Sighting, partition_of
+from tests.faults.quorum import Quorum, pause
 from tests.faults.stack import PAIRED, SESSION_MS, FaultStack, Part, Process
 
 AWAY_S: Final = 1.0  # how long what was killed stays away, at most
@@ -97,16 +100,20 @@ def target(stack: FaultStack, run: Run, watch: Watch, part: Part, seen: Sighting
 
 
 async def inject(
-    stack: FaultStack, run: Run, part: Part, method: Method, process: Process | None, chance: random.Random
+    stack: FaultStack, run: Run, cell: Cell, seen: Sighting, process: Process | None, chance: random.Random
 ) -> None:
-    """Carries it out; returns when what was hit is back and serves."""
+    """Carries it out; returns when what was hit is back and serves. process: None for Postgres and the broker."""
+    part, method = cell.part, cell.method
     away_s = chance.random() * AWAY_S
     if part == "postgres":
         stack.postgres.kill()
         await asyncio.sleep(away_s)
         await stack.postgres.start()
+    elif part == "broker" and isinstance(stack.broker, Quorum):
+        await _leader(stack.broker, partition_of(seen), method, away_s, chance)
     elif part == "broker":
         stack.broker.kill()
+        await stack.broker.stop()
         await asyncio.sleep(away_s)
         await stack.broker.start()
     elif method == "zombie":
@@ -123,3 +130,18 @@ async def inject(
         await asyncio.sleep(away_s)
         process.start()
         await process.ready()
+
+
+async def _leader(quorum: Quorum, partition: int, method: Method, away_s: float, chance: random.Random) -> None:
+    """Hits the node that leads a partition of `events`; returns when it follows the others again."""
+    node = await quorum.leader(EVENTS.name, partition)
+    if method == "zombie":
+        pid = pause(node)
+        await asyncio.sleep(chance.uniform(*ZOMBIE_S))
+        os.kill(pid, signal.SIGCONT)
+    else:
+        node.kill()
+        await node.stop()
+        await asyncio.sleep(away_s)
+        await node.start()
+    await quorum.until_in_sync(EVENTS.name)

@@ -27,6 +27,7 @@ from streams.fence import Fence
 from streams.topology import EVENTS
 from tests.faults.driving import Outcome
 from tests.faults.skill_service import Line
+from tests.faults.story import APPROVED
 
 
 class Verdict(msgspec.Struct):
@@ -44,6 +45,14 @@ class Verdict(msgspec.Struct):
     broken: list[str] = []
 
 
+class Span(msgspec.Struct):
+    """A part of a partition as it was read: its records from `begin` up to `end`, hashed."""
+
+    begin: int
+    end: int
+    digest: str
+
+
 class LogOfRun:
     """The part of `events` that a run wrote: facts that count by turn, and every frame a gateway makes of it."""
 
@@ -51,6 +60,7 @@ class LogOfRun:
         self.facts: dict[str, list[tuple[Identity, Event, int]]] = {}
         self.frames: dict[str, list[bytes]] = {}
         self.bodies: set[bytes] = set()
+        self.spans: dict[int, Span] = {}
         self._fences: dict[int, Fence] = {}
         self._folds: dict[str, ConversationFold] = {}
         self._epoch = topic_epoch
@@ -76,18 +86,56 @@ class LogOfRun:
             self.bodies.add(frame.body)
 
 
+async def ends_of(bus: Bus) -> dict[int, int]:
+    """Where each partition of `events` ends now."""
+    reader = await bus.reader(EVENTS.name, {})
+    try:
+        return {partition: await reader.end_offset(partition) for partition in range(bus.partitions)}
+    finally:
+        await reader.close()
+
+
 async def read_log(bus: Bus, starts: Mapping[int, int]) -> LogOfRun:
     """Everything from these offsets to the end of now."""
     log = LogOfRun(bus.epoch)
     reader = await bus.reader(EVENTS.name, dict(starts))
     try:
         ends = {partition: await reader.end_offset(partition) for partition in starts}
+        hashes = {partition: hashlib.sha256() for partition in starts}
         while any(reader.position(partition) < end for partition, end in ends.items()):
             for record in await reader.batch():
-                log.feed(record)
+                if record.offset < ends[record.partition]:
+                    log.feed(record)
+                    _hash(hashes[record.partition], record)
     finally:
         await reader.close()
+    log.spans = {number: Span(starts[number], ends[number], hashes[number].hexdigest()) for number in starts}
     return log
+
+
+async def changed(bus: Bus, spans: Iterable[Mapping[int, Span]]) -> list[str]:
+    """Reads these parts of the log once more: what is not as it was. Acknowledged records neither go nor change,
+    whoever leads their partition by then."""
+    complaints = []
+    for numbered in spans:
+        for number, span in numbered.items():
+            reader = await bus.reader(EVENTS.name, {number: span.begin})
+            digest = hashlib.sha256()
+            try:
+                while reader.position(number) < span.end:
+                    for record in await reader.batch():
+                        if record.offset < span.end:
+                            _hash(digest, record)
+            finally:
+                await reader.close()
+            if digest.hexdigest() != span.digest:
+                complaints.append(f"records {span.begin} to {span.end} of partition {number} are not what they were")
+    return complaints
+
+
+def _hash(digest: hashlib._Hash, record: Record) -> None:
+    parts = [str(record.offset).encode(), record.key or b"", *(value for _, value in record.headers), record.value]
+    digest.update(b"\0".join(parts))
 
 
 def judge(outcomes: Iterable[Outcome], log: LogOfRun, raw: Iterable[str], ledger: Iterable[Line]) -> Verdict:
@@ -163,11 +211,11 @@ def _tokens(facts: Iterable[tuple[Identity, Event, int]]) -> Iterable[str]:
 
 
 def _effects(outcomes: Iterable[Outcome], ledger: Iterable[Line]) -> Iterable[str]:
-    wanted = Counter(outcome.ask.person for outcome in outcomes if outcome.ask.kind == "message")
+    wanted = Counter(outcome.ask.person for outcome in outcomes if outcome.says == APPROVED)
     sent = Counter(str(line.detail["to"]) for line in ledger if line.effect and line.what == "send_message")
     for person, times in sent.items():
-        if person in wanted and times > 1:
-            yield f"{person} was sent {times} messages"
+        if person in wanted and times > wanted[person]:
+            yield f"{person} was sent {times} messages where {wanted[person]} were approved"
 
 
 def _sha256(frames: Iterable[dict[str, Any]]) -> str:

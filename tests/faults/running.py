@@ -12,18 +12,17 @@ from tests.faults.driving import Run
 from tests.faults.injecting import Watch, inject, target
 from tests.faults.judging import judge, read_log
 from tests.faults.skill_service import read_ledger
-from tests.faults.stack import PARTS, FaultStack, Part, is_durable
+from tests.faults.stack import FaultStack
+from tests.faults.story import CAST
 
 NTH: Final = 3  # the fault falls on one of the first so many turns that are seen at the moment
 
 
-def parts_on(stack: FaultStack) -> tuple[Part, ...]:
-    """Which parts may be hit: not a broker whose log would be gone."""
-    return PARTS if is_durable(stack.broker) else tuple(part for part in PARTS if part != "broker")
-
-
 async def one_run(stack: FaultStack, seed: int, cell: Cell) -> RunReport:
-    """Runs a cell with a seed; the stack is whole again when it returns."""
+    """Runs a cell with a seed; the stack is whole again when it returns. Raises ValueError for "all" and "any"."""
+    part, moment = cell.part, cell.moment
+    if part == "all" or moment == "any":
+        raise ValueError("a run hits one part at one moment")
     chance = random.Random(seed)
     began = time.monotonic()
     known = len(read_ledger(stack.ledger))
@@ -32,15 +31,16 @@ async def one_run(stack: FaultStack, seed: int, cell: Cell) -> RunReport:
     starts = await watch.start()
     driving = asyncio.create_task(run.drive(random.Random(seed + 1)))
     hit = ""
+    turns = CAST.count("talk") if moment == "queued" else NTH
     try:
-        sighted = asyncio.create_task(watch.until(cell.moment, chance.randrange(NTH)))
+        sighted = asyncio.create_task(watch.until(moment, chance.randrange(turns)))
         await asyncio.wait({driving, sighted}, return_when=asyncio.FIRST_COMPLETED)
         if sighted.done() and (sighting := sighted.result()) is not None:
             process = None
-            if cell.part not in ("postgres", "broker"):
-                process = target(stack, run, watch, cell.part, sighting, chance)
-            hit = process.name if process else cell.part
-            await inject(stack, run, cell.part, cell.method, process, chance)
+            if part not in ("postgres", "broker"):
+                process = target(stack, run, watch, part, sighting, chance)
+            hit = process.name if process else part
+            await inject(stack, run, cell, sighting, process, chance)
         sighted.cancel()
         await driving
     finally:
@@ -53,4 +53,4 @@ async def one_run(stack: FaultStack, seed: int, cell: Cell) -> RunReport:
     verdict = judge(run.outcomes, log, raw, read_ledger(stack.ledger)[known:])
     if not hit:
         verdict.broken.append(f"no turn was seen at {cell.moment}")
-    return RunReport(seed, stack.broker.name, cell, hit, took_s, verdict)
+    return RunReport(seed, stack.broker.name, cell, hit, took_s, verdict, log.spans)

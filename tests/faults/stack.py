@@ -17,9 +17,8 @@ from headstart.stack import until_ready
 from memory.embed import MiniLMEmbedder
 from memory.embedded import EmbeddedPostgres
 from memory.opening import Parts, open_parts
-from streams.apache_kafka import ApacheKafka
 from streams.child import Child, start_child
-from streams.embedded import Broker, EmbeddedBroker, free_port
+from streams.embedded import Broker, free_port
 from streams.settings import Settings
 from tests.faults.skill_service import LEDGER
 from tests.faults.story import rules
@@ -184,8 +183,3 @@ async def fault_stack(folder: Path, broker: Broker, **settings: str) -> AsyncIte
             raise
         finally:
             await asyncio.gather(*(process.stop() for process in stack.processes.values()))
-
-
-def is_durable(broker: Broker) -> bool:
-    """Whether the broker itself may be killed: its log outlives it."""
-    return isinstance(broker, ApacheKafka) and not isinstance(broker, EmbeddedBroker)
