@@ -17,6 +17,7 @@ from streams.errors import HeadstartError, Refused
 from streams.events.registering import SkillManifest, SkillPointed, SkillRegistered
 from streams.topology import SKILLS
 from workers.skills.catalog import Catalog
+from workers.skills.compatibility import breaks
 
 PARTITION = 0  # the topic has one
 
@@ -42,7 +43,7 @@ async def read_catalog(bus: Bus) -> Catalog:
                     if isinstance(event, SkillRegistered):
                         catalog.register(event.manifest)
                     elif isinstance(event, SkillPointed):
-                        catalog.point(event.name, event.version)
+                        catalog.point(event.name, event.version, event.restores)
                 except HeadstartError:
                     continue
     finally:
@@ -53,8 +54,9 @@ async def read_catalog(bus: Bus) -> Catalog:
 async def register(bus: Bus, owner: str, manifests: Sequence[SkillManifest], now_ms: int) -> list[str]:
     """Puts the manifests in force and gives the ids of those that were not yet.
 
-    Raises, before anything is written, InvalidInput (`invalid_manifest`, `version_changed`) and Refused
-    (`skill_owned`) when another owner's skill of that name is in force; and what `Bus.publish` raises.
+    Raises, before anything is written, InvalidInput (`invalid_manifest`, `version_changed`) and Refused (`skill_owned`)
+    when another owner's skill of that name is in force, or (`breaking_change`, `changes` in its facts) when a version
+    breaks the one in force; and what `Bus.publish` raises.
     """
     catalog = await read_catalog(bus)
     for manifest in manifests:
@@ -62,6 +64,12 @@ async def register(bus: Bus, owner: str, manifests: Sequence[SkillManifest], now
         if holder is not None and holder.owner != owner:
             raise Refused(
                 f"{manifest.name} is in force for another owner", code="skill_owned", skill=manifest.name
+            )  # fmt: skip
+        if holder is not None and (broken := breaks(holder, manifest)):
+            raise Refused(
+                f"{manifest.name} would break {holder.id}, which is in force: {'; '.join(broken)}",
+                code="breaking_change", hint="keep what it took and promised, or withdraw the skill first",
+                skill=manifest.name, changes=broken,
             )  # fmt: skip
     new = [manifest for manifest in manifests if catalog.register(manifest)]
     for manifest in new:

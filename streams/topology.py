@@ -75,13 +75,14 @@ WORKERS = Topic(
 DEAD_LETTERS = Topic(
     name="dead_letters", holds="what could not be processed, whole, with the reason", key="source key", partitions=4,
     retention_ms=30 * DAY_MS, cleanup="delete",
-    producers=("turns worker", "generation worker", "memory worker"), consumers=("operator",), ack="manual_assign",
+    producers=("turns worker", "generation worker", "memory worker", "service"), consumers=("operator",),
+    ack="manual_assign",
     record_size_bytes=2 * RECORD_SIZE_BYTES,
 )  # fmt: skip
 SKILLS = Topic(
     name="skills", holds="skill manifests: name@version is immutable, name points to one", key="name@version, name",
     partitions=1, retention_ms=None, cleanup="compact",
-    producers=("service",), consumers=("turns worker", "gateway"), ack="replay_from_start",
+    producers=("service", "turns worker"), consumers=("turns worker", "gateway", "service"), ack="replay_from_start",
 )  # fmt: skip
 PROMPTS = Topic(
     name="prompts", holds="prompt texts: name@version is immutable, name points to one", key="name@version, name",

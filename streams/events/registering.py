@@ -61,11 +61,16 @@ class SkillRegistered(Event, frozen=True, kw_only=True):
 
 @event("skill.pointed", "skills")
 class SkillPointed(Event, frozen=True, kw_only=True):
-    """`name` now means `name@version`; version "" means the skill is withdrawn."""
+    """`name` now means `name@version`; version "" means the skill is withdrawn.
+
+    restores: a registry refused the version before this record and says again what is in force, so that compaction,
+    which keeps a name's newest record only, keeps the right one.
+    """
 
     name: str
     version: str
     at_ms: int
+    restores: bool = False
 
 
 @event("prompt.registered", "prompts")

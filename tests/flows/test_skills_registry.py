@@ -229,6 +229,60 @@ async def test_another_owners_skill_is_left_alone(bus: Bus) -> None:
     assert (await read_catalog(bus)).by_name("get_weather") == WEATHER
 
 
+def breaking(manifest: SkillManifest) -> SkillManifest:
+    """Its next version, which needs a parameter that nobody gave."""
+    parameters = {"type": "object", "properties": {"q": {"type": "string"}, "r": {"type": "string"}}, "required": ["r"]}
+    return msgspec.structs.replace(manifest, version="2", parameters=parameters)
+
+
+async def test_a_service_is_told_what_its_new_version_would_break(bus: Bus) -> None:
+    await register(bus, "team", [WEATHER], 1)
+    with pytest.raises(Refused) as caught:
+        await register(bus, "team", [PEOPLE, breaking(WEATHER)], 2)
+    assert caught.value.code == "breaking_change"
+    assert caught.value.facts["changes"] == ["parameters.r has become required"]
+    assert (await read_catalog(bus)).in_force() == [WEATHER]
+    await withdraw(bus, "team", ["get_weather"], 3)
+    assert await register(bus, "team", [breaking(WEATHER)], 4) == ["get_weather@2"]
+
+
+async def test_a_breaking_change_on_the_topic_is_refused_by_all_whenever_they_start(
+    bus: Bus, store: MemoryStore, registry: SkillRegistry
+) -> None:
+    """Whoever writes it without asking: what was in force stays, and is said again, so that compaction keeps it."""
+    await register(bus, "team", [WEATHER, PEOPLE], 1)
+    await registry.start()
+    worse = breaking(WEATHER)
+    for key, event in (
+        (worse.id, SkillRegistered(manifest=worse, at_ms=2)),
+        (worse.name, SkillPointed(name=worse.name, version="2", at_ms=2)),
+    ):
+        await bus.publish(SKILLS.name, 0, key, event, key, "service/careless")
+    [(letter, record)] = await letters(bus, 1)
+    assert (letter.code, record.key) == ("breaking_change", b"get_weather")
+    assert "parameters.r has become required" in letter.reason
+    reader = await bus.reader(SKILLS.name, {0: 6})
+    [restored] = await reader.batch()
+    await reader.close()
+    assert (restored.key, restored.source) == (b"get_weather", "registry")
+    assert registry.in_force() == [WEATHER, PEOPLE]
+
+    compacted = MemoryBus(MemoryBroker(4))
+    await compacted.start()
+    newest: dict[bytes | None, Record] = {}
+    reader = await bus.reader(SKILLS.name, {0: "earliest"})
+    for kept in await reader.batch():
+        newest.pop(kept.key, None)
+        newest[kept.key] = kept
+    await reader.close()
+    for kept in newest.values():
+        await (await compacted.post_raw(SKILLS.name, 0, kept.key, kept.value, list(kept.headers)))
+    late = SkillRegistry(compacted, store, HashEmbedder())
+    await late.start()
+    assert late.in_force() == [WEATHER, PEOPLE]
+    await late.close()
+
+
 async def test_a_version_is_the_hash_of_what_is_declared() -> None:
     unversioned = msgspec.structs.replace(WEATHER, version="")
     assert versioned(unversioned) == versioned(unversioned)

@@ -2,7 +2,8 @@
 
 `name@version` is immutable: the same manifest again changes nothing, another one under the same version is refused.
 `name` points to one version, or to none when the skill is withdrawn; versions stay known, since a turn's facts name
-them. Pure: fed with the `skills` topic's events in their order.
+them. A version that would break the one in force is refused (compatibility.py). Pure: fed with the `skills` topic's
+events in their order.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from types import MappingProxyType
 
 from streams.errors import InvalidInput
 from streams.events.registering import SkillManifest
+from workers.skills.compatibility import breaks
 from workers.skills.manifest import validate
 
 
@@ -43,11 +45,12 @@ class Catalog:
             )  # fmt: skip
         return False
 
-    def point(self, name: str, version: str) -> bool:
-        """Whether this changed what is in force. version "": the skill is withdrawn.
+    def point(self, name: str, version: str, restores: bool = False) -> bool:
+        """Whether this changed what is in force. version "": the skill is withdrawn. restores: a registry's word for
+        what is in force after it refused a version, which is taken as it is.
 
-        Raises InvalidInput (`unknown_version`) for a version that was never registered (or was refused); what was in
-        force stays so.
+        Raises InvalidInput: `unknown_version` for a version that was never registered (or was refused), and
+        `breaking_change`, with `changes` in its facts, for one that breaks the version in force. That one stays so.
         """
         if not version:
             self._pointed[name] = ""
@@ -57,8 +60,14 @@ class Catalog:
             raise InvalidInput(
                 f"{name} was pointed to a version that is not registered", code="unknown_version", skill=name
             )
+        before = self._in_force.get(name)
+        if before is not None and not restores and (broken := breaks(before, manifest)):
+            raise InvalidInput(
+                f"{manifest.id} breaks {before.id}, which is in force: {'; '.join(broken)}", code="breaking_change",
+                hint="keep what it took and promised, or withdraw the skill first", skill=name, changes=broken,
+            )  # fmt: skip
         self._pointed[name] = version
-        changed = self._in_force.get(name) is not manifest
+        changed = before is not manifest
         self._in_force[name] = manifest
         return changed
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
@@ -44,6 +45,7 @@ class SkillRegistry:
         self._vectors: dict[str, list[float]] = {}
         self._unindexed: dict[str, None] = {}
         self._refused: list[tuple[Record, HeadstartError]] = []
+        self._to_restore: dict[str, None] = {}
         self._listeners: list[Listener] = []
         self._reader: Reader | None = None
         self._task: asyncio.Task[None] | None = None
@@ -136,13 +138,33 @@ class SkillRegistry:
             if isinstance(event, SkillRegistered):
                 self._catalog.register(event.manifest)
             elif isinstance(event, SkillPointed):
-                if self._catalog.point(event.name, event.version):
-                    self._changed(event.name)
+                self._point(event)
             else:
                 return InvalidInput(f"a {record.type} record does not belong on {SKILLS.name}", code="wrong_topic")
         except HeadstartError as error:
             return error
         return None
+
+    def _point(self, event: SkillPointed) -> None:
+        """Takes a pointer; one that would break what is in force is refused, and what is in force said again."""
+        try:
+            if self._catalog.point(event.name, event.version, event.restores):
+                self._changed(event.name)
+        except InvalidInput as error:
+            if error.code == "breaking_change":
+                self._to_restore[event.name] = None
+            raise
+        self._to_restore.pop(event.name, None)
+
+    async def _restore(self) -> None:
+        """Says again what is in force of skills whose newest pointer was refused; every registry may."""
+        for name in list(self._to_restore):
+            manifest = self._catalog.by_name(name)
+            if manifest is not None:
+                event = SkillPointed(name=name, version=manifest.version, at_ms=time.time_ns() // 10**6, restores=True)
+                identity = f"restore/{manifest.id}/{event.at_ms}"
+                await self._bus.publish(SKILLS.name, PARTITION, name, event, identity, "registry")
+            self._to_restore.pop(name)
 
     def _changed(self, name: str) -> None:
         self._unindexed[name] = None
@@ -164,6 +186,7 @@ class SkillRegistry:
             record, error = self._refused[0]
             await dead_letter(self._bus, record, error, STAGE)
             self._refused.pop(0)
+        await self._restore()
 
     async def _embed(self, manifests: Iterable[SkillManifest]) -> None:
         """Gives each of these a vector that has none yet, in one call of the embedder."""
