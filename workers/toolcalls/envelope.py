@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from workers.toolcalls.calls import Calls, OpenCall
 from workers.toolcalls.decode import string_value
 from workers.toolcalls.facts import Repaired
 from workers.toolcalls.json_parts import key as read_key
-from workers.toolcalls.json_parts import scalar, skipped, string, word
-from workers.toolcalls.push_json import read_value
+from workers.toolcalls.json_parts import scalar, skipped, word
+from workers.toolcalls.json_strings import string
+from workers.toolcalls.json_values import read_value
 from workers.toolcalls.reader import Ended, Malformed, Reader, Steps
 
 NAME_KEYS = frozenset({"name"})
@@ -17,6 +19,9 @@ ARGUMENT_KEYS = frozenset({"arguments", "parameters"})
 # Accepted beside them in repair mode.
 OTHER_NAME_KEYS = frozenset({"tool", "tool_name", "skill", "function", "function_name"})
 OTHER_ARGUMENT_KEYS = frozenset({"args", "params", "kwargs", "input", "tool_input"})
+# Arguments in quotes that are not escaped.
+_OBJECT_IN_STRING = re.compile(r'"[ \t\r\n]{0,64}\{[ \t\r\n]{0,64}"').match
+_HALF_OBJECT = re.compile(r'"[ \t\r\n]{0,64}(?:\{[ \t\r\n]{0,64})?\Z').match
 LIST_KEYS = frozenset({"calls", "tool_calls"})
 
 
@@ -30,6 +35,15 @@ def read_arguments(reader: Reader, call: OpenCall) -> Steps:
     if not reader.repair or c not in '"n':
         raise Malformed(reader.position, "arguments_not_an_object", f"{c!r} where the arguments' object is due")
     at = reader.position
+    if c == '"' and (yield from _holds_object(reader)):
+        # A string that holds the arguments with their quotes unescaped.
+        reader.emit(Repaired(call.index, "arguments_as_string", at))
+        reader.pos += 1
+        yield from reader.space()
+        yield read_value(reader, call, 1)
+        yield from reader.space()
+        yield from reader.literal('"')
+        return
     if c == "n":
         value, _ = yield from scalar(reader, call.index)
         if value is not None:
@@ -40,6 +54,18 @@ def read_arguments(reader: Reader, call: OpenCall) -> Steps:
         inner = string_value((yield from string(reader, call.index, None, [])))
     reader.emit(Repaired(call.index, "arguments_as_string" if inner else "no_arguments", at))
     read_closed_arguments(reader, call, inner, at)
+
+
+def _holds_object(reader: Reader) -> Steps:
+    """Whether an object with a quoted key stands right behind the quote here; nothing is read."""
+    while _OBJECT_IN_STRING(reader.buf, reader.pos) is None:
+        if _HALF_OBJECT(reader.buf, reader.pos) is None:
+            return False
+        try:
+            yield from reader.more()
+        except Ended:
+            return False
+    return True
 
 
 def read_closed_arguments(reader: Reader, call: OpenCall, text: str, at: int) -> None:
@@ -58,11 +84,12 @@ def read_closed_arguments(reader: Reader, call: OpenCall, text: str, at: int) ->
         while True:
             steps.throw(Ended("stop"))
     except StopIteration:
-        return
+        pass
     except Ended:
-        if not isinstance(call.root, dict):
-            raise Malformed(at, "arguments_not_an_object", "the arguments are no object") from None
-        raise Malformed(at, "invalid_json", "the arguments' text ends early") from None
+        if isinstance(call.root, dict):
+            raise Malformed(at, "invalid_json", "the arguments' text ends early") from None
+    if not isinstance(call.root, dict):
+        raise Malformed(at, "arguments_not_an_object", "the arguments are no object")
 
 
 def _only_value(reader: Reader, call: OpenCall) -> Steps:

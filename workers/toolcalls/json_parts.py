@@ -1,4 +1,5 @@
-"""The three long things in JSON, read as they come: a string, a container that is only scanned, a number or literal.
+"""The parts of JSON below the walk over its containers, read as they come: a container that is only scanned, a number
+or literal, a key, a value that is read past.
 
 Each is a grammar step (reader.py): it starts where the reader stands and leaves it right behind what it read. When the
 text ends inside one, it is taken as closed in repair mode if the model stopped by itself, else `Ended` goes on.
@@ -7,210 +8,28 @@ text ends inside one, it is taken as closed in repair mode if the model stopped 
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import Any
 
 from workers.toolcalls import repair
 from workers.toolcalls.decode import compact, dumps, loads, scalar_value, string_text, string_value
-from workers.toolcalls.facts import ArgumentsDelta, Path, Repaired, StringPart
+from workers.toolcalls.facts import Repaired
+from workers.toolcalls.json_strings import curly_quoted, single_quoted, string
 from workers.toolcalls.reader import Ended, Malformed, Reader, Steps
 
-# A stretch of string content that is valid as it stands; an escaped high surrogate only together with its low one.
-_PIECE = re.compile(
-    r'[^"\\\x00-\x1f\ud800-\udfff]*(?:\\(?:["\\/bfnrt]|u(?:[0-9a-ce-fA-CE-F][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2}'
-    r'|[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}))[^"\\\x00-\x1f\ud800-\udfff]*)*'
-).match
-# The beginning of an escape that further text may complete.
-_HALF_ESCAPE = re.compile(
-    r"\\(?:u(?:[0-9a-fA-F]{0,3}|[dD][89abAB][0-9a-fA-F]{2}(?:\\(?:u(?:[dD](?:[c-fC-F][0-9a-fA-F]?)?)?)?)?)?)?"
-).fullmatch
-_LONE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}").match
 _MARKS = re.compile(r'\\.|["{}\[\]]', re.DOTALL)
 _MARKS_REPAIR = re.compile(r"\\.|[\"'{}\[\]]", re.DOTALL)
+# How much of the text that is here is looked at in one go: at first, and at most.
+_WINDOW_MIN = 64
+_WINDOW_MAX = 65_536
 _LAST_BACKSLASHES = re.compile(r"\\*\Z").search
 _SCALAR = re.compile(r'[^ \t\n\r,\]}{\[":]*').match
 _LOOSE_SCALAR = re.compile(r"[^,\]}\n]*").match
 _KEY_RUN = re.compile(r"[ \t\n\r:=,}\]{\[\"']")
+# Each container whose end was hidden has the rest of the text looked at once more.
+REREADS_MAX = 16
 _LITERALS = frozenset({"true", "false", "null"})
 _LONGEST_LITERAL = 5
-
-
-def string(reader: Reader, index: int | None, path: Path | None, raw: list[str]) -> Steps:
-    """A string, from behind its opening double quote; returns its JSON text without quotes, in `raw` while it grows.
-
-    With a path and partial facts wanted, what comes is told at once (the closing quote too).
-    """
-    emit = reader.emit
-    waiting = reader.waiting
-    told = path if reader.string_parts else None
-    live = (index, told) if path is not None and index is not None and reader.partial else None
-    bound = reader.bound_from_here()
-    while True:
-        buf, pos = reader.buf, reader.pos
-        match = _PIECE(buf, pos)
-        assert match is not None
-        end = match.end()
-        if end > pos:
-            piece = buf[pos:end]
-            raw.append(piece)
-            reader.pos = end
-            if live is not None:
-                emit(ArgumentsDelta(live[0], piece))
-                if told is not None:
-                    emit(StringPart(live[0], told, string_value(piece)))
-        if end < len(buf):
-            if buf[end] == '"':
-                reader.pos = end + 1
-                return "".join(raw)
-            mended = _mended(reader, index)
-            if mended is not None:
-                raw.append(mended)
-                if live is not None:
-                    emit(ArgumentsDelta(live[0], mended))
-                    if told is not None:
-                        emit(StringPart(live[0], told, string_value(mended)))
-                continue
-            # Half of an escape: it waits for the rest.
-            try:
-                yield from reader.more()
-            except Ended as ended:
-                if not reader.mends_end(ended, index):
-                    raise
-                reader.pos = len(reader.buf)
-                return "".join(raw)
-            continue
-        reader.hold_to(bound)
-        reader.base += end
-        reader.buf, reader.pos = "", 0
-        reader.live = live
-        try:
-            chunk = yield from reader.chunk('"')
-        except Ended as ended:
-            reader.quiet = None
-            reader.buf = _unread(reader, live is not None, raw)
-            if reader.buf:
-                # Content that was put aside is read now; the end is met again behind it.
-                continue
-            if not reader.mends_end(ended, index):
-                raise
-            return "".join(raw)
-        reader.quiet = None
-        reader.buf = _unread(reader, live is not None, raw) + chunk if waiting else chunk
-
-
-def _unread(reader: Reader, live: bool, raw: list[str]) -> str:
-    """The chunks put aside. While `live` they were told already and are known to be plain, so that none is left to
-    read.
-    """
-    held = "".join(reader.waiting)
-    reader.waiting.clear()
-    if not live:
-        return held
-    raw.append(held)
-    reader.base += len(held)
-    return ""
-
-
-def _mended(reader: Reader, index: int | None) -> str | None:
-    """What stands for the character at the reader that no valid piece begins with; None where more text is needed.
-
-    The character, or the escape it begins, is consumed.
-    """
-    buf, pos = reader.buf, reader.pos
-    if buf[pos] >= "\ud800":
-        # Half a character that came as itself: kept as its escape, so that the text can be written anywhere.
-        if reader.repair:
-            reader.emit(Repaired(index, "lone_surrogate", reader.position))
-        reader.pos += 1
-        return "\N{REPLACEMENT CHARACTER}" if reader.repair else string_text(buf[pos])
-    if buf[pos] != "\\":
-        if not reader.repair:
-            raise Malformed(reader.position, "control_character", f"{buf[pos]!r} must be escaped in a string")
-        reader.emit(Repaired(index, "control_character", reader.position))
-        reader.pos += 1
-        return string_text(buf[pos])
-    if _HALF_ESCAPE(buf, pos) is not None:
-        return None
-    lone = _LONE_SURROGATE(buf, pos)
-    if lone is not None:
-        at = reader.position
-        reader.pos = lone.end()
-        if not reader.repair:
-            return lone.group()
-        reader.emit(Repaired(index, "lone_surrogate", at))
-        return "\N{REPLACEMENT CHARACTER}"
-    if not reader.repair:
-        raise Malformed(reader.position, "invalid_escape", f"{buf[pos : pos + 2]!r} is no escape")
-    reader.emit(Repaired(index, "invalid_escape", reader.position))
-    # An escaped quote or line end of another language means that character; any other backslash means itself.
-    if buf[pos + 1] in "'`\n":
-        reader.pos += 2
-        return string_text(buf[pos + 1])
-    reader.pos += 1
-    return "\\\\"
-
-
-def single_quoted(reader: Reader, index: int | None) -> Steps:
-    """A string in single quotes, from behind the opening one (repair mode only); returns its value.
-
-    A quote ends it unless a letter or digit follows, so that an apostrophe inside a word is text.
-    """
-    parts: list[str] = []
-    while True:
-        buf, pos = reader.buf, reader.pos
-        end = pos
-        while end < len(buf) and buf[end] not in "'\\":
-            end += 1
-        parts.append(buf[pos:end])
-        reader.pos = end
-        following = buf[end + 1 : end + 2]
-        if following:
-            if buf[end] == "'":
-                reader.pos = end + 1
-                if not following.isalnum():
-                    return "".join(parts)
-                parts.append("'")
-                continue
-            if following != "u" or len(buf) - end >= 6:
-                used, text = repair.escape(buf, end)
-                parts.append(text)
-                reader.pos = end + used
-                continue
-        try:
-            yield from reader.more()
-        except Ended as ended:
-            if not reader.mends_end(ended, index, quietly=buf[end : end + 1] == "'"):
-                raise
-            reader.pos = len(reader.buf)
-            return "".join(parts)
-
-
-def curly_quoted(reader: Reader, index: int | None) -> Steps:
-    """A string in typographic quotes, from behind the opening one (repair mode only); returns its value."""
-    parts: list[str] = []
-    while True:
-        buf, pos = reader.buf, reader.pos
-        end = buf.find("”", pos)
-        if end >= 0:
-            parts.append(buf[pos:end])
-            reader.pos = end + 1
-            break
-        parts.append(buf[pos:])
-        reader.pos = len(buf)
-        try:
-            yield from reader.more()
-        except Ended as ended:
-            if not reader.mends_end(ended, index):
-                raise
-            break
-    text = "".join(parts)
-    mended: list[str] = []
-    at = 0
-    while (found := text.find("\\", at)) >= 0:
-        mended.append(text[at:found])
-        used, piece = repair.escape(text, found)
-        mended.append(piece)
-        at = found + used
-    return "".join((*mended, text[at:]))
 
 
 def captured(reader: Reader, index: int | None, level: int) -> Steps:
@@ -219,26 +38,29 @@ def captured(reader: Reader, index: int | None, level: int) -> Steps:
     """
     limits = reader.limits
     waiting = reader.waiting
-    findall = (_MARKS_REPAIR if reader.repair else _MARKS).findall
+    marks = _MARKS_REPAIR if reader.repair else _MARKS
     start = reader.position
     bound = reader.bound_from_here()
     closer = "}" if reader.buf[reader.pos] == "{" else "]"
     pieces: list[str] = []
     nested = 0
     quote = ""
-    segment = reader.buf[reader.pos :]
-    reader.base += reader.pos
-    reader.buf, reader.pos = "", 0
-    complete = True
+    held = ""  # a backslash at the end of a chunk, whose escape is cut
+    window = _WINDOW_MIN
     while True:
-        held = ""
+        buf, pos = reader.buf, reader.pos
+        # What is here already is looked at in growing parts: the container may end long before it.
+        end = min(pos + window, len(buf))
+        window = min(2 * window, _WINDOW_MAX)
+        segment = held + buf[pos:end]
+        before, held = len(held), ""
         if segment.endswith("\\"):
             tail = _LAST_BACKSLASHES(segment)
             assert tail is not None
             if (len(segment) - tail.start()) % 2:
                 segment, held = segment[:-1], "\\"
         count = 0
-        for mark in findall(segment):
+        for mark in marks.findall(segment):
             count += 1
             if quote:
                 if mark == quote:
@@ -254,45 +76,55 @@ def captured(reader: Reader, index: int | None, level: int) -> Steps:
                 if not nested:
                     break
         if not nested:
-            marks = (_MARKS_REPAIR if reader.repair else _MARKS).finditer(segment)
-            for _ in range(count - 1):
-                next(marks)
-            end = next(marks).end()
-            pieces.append(segment[:end])
-            reader.base += end
-            reader.buf, reader.pos = segment[end:] + held, 0
+            closed = next(islice(marks.finditer(segment), count - 1, None)).end()
+            pieces.append(segment[:closed])
+            reader.pos = pos + closed - before
             break
         pieces.append(segment)
-        reader.base += len(segment)
+        reader.pos = end
+        if end < len(buf):
+            continue
+        reader.base += end
+        reader.buf, reader.pos = "", 0
         reader.hold_to(bound)
-        reader.live = None
         try:
-            chunk = yield from reader.chunk(closer)
+            reader.buf = yield from reader.chunk(closer)
         except Ended as ended:
             reader.quiet = None
             pieces.extend((held, *waiting))
-            reader.base += len(held) + sum(map(len, waiting))
+            reader.base += sum(map(len, waiting))
             waiting.clear()
-            if not reader.mends_end(ended, index):
+            if not reader.mends_end(ended, index, quietly=True):
                 raise
-            complete = False
-            break
+            return _unclosed(reader, ended, "".join(pieces), start, index, limits.depth - level)
         reader.quiet = None
         if waiting:
-            segment = held + "".join(waiting) + chunk
+            reader.buf = "".join((*waiting, reader.buf))
             waiting.clear()
-        else:
-            segment = held + chunk if held else chunk
     text = "".join(pieces)
     try:
-        if complete:
-            value = loads(text)
-            return value, compact(text, value)
+        value = loads(text)
+        return value, compact(text, value)
     except ValueError as error:
         if not reader.repair:
             at = start + getattr(error, "pos", 0)
             raise Malformed(at, "invalid_json", str(error).split(":")[0]) from None
     value = repair.loads(text, start, index, reader.emit, limits.depth - level)
+    return value, dumps(value)
+
+
+def _unclosed(reader: Reader, ended: Ended, text: str, start: int, index: int | None, depth: int) -> tuple[Any, str]:
+    """The value and text of a container that no bracket closed before the end of the text (repair mode). Where an odd
+    quote in one of its strings hid its end, what follows that is still to be read.
+    """
+    value, used = repair.loads_first(text, start, index, reader.emit, depth)
+    if used < len(text):
+        if reader.rereads >= REREADS_MAX:
+            raise Malformed(start + used, "invalid_json", "too many containers with odd quotes")
+        reader.rereads += 1
+        reader.buf, reader.pos, reader.base = text[used:], 0, start + used
+    else:
+        reader.mends_end(ended, index)
     return value, dumps(value)
 
 

@@ -48,6 +48,7 @@ class Parser(Stream):
         self._calls = Calls(self._reader, skills)
         self._session = Session(self._calls, skills, prompt)
         self._special_tokens = special_tokens or {}
+        self._reader.hides_tokens = bool(self._special_tokens)
         self._deltas: Deltas | None = None
         if self.dialect is DELTAS_DIALECT:
             self._deltas = Deltas(

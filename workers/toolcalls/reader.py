@@ -58,9 +58,11 @@ class Ahead:
 class Reader:
     """`buf[pos:]` is what has come and was not consumed; `base` is the position of `buf[0]` in the whole text.
 
-    `quiet` is the fast way through long values: while it holds a character, a chunk without that character cannot end
-    what is being read, so the driver only puts it into `waiting`. Where `live` is set (call, path), the waiting text
-    is plain string content and has been told already as partial facts.
+    `quiet` and `live` are the fast ways through long values; at most one of them is set, and only while a step waits.
+    While `quiet` holds a character, a chunk without that character cannot end what is being read, so the driver only
+    puts it into `waiting`. While `live` is set (call, path), an open string is told as it comes: a chunk of plain
+    content is put into `waiting` too, and told by the driver itself. `hides_tokens` says that a chunk's token ids may
+    stand for text, so that no chunk can be told unread.
     """
 
     __slots__ = (
@@ -69,6 +71,7 @@ class Reader:
         "bound",
         "buf",
         "emit",
+        "hides_tokens",
         "limits",
         "live",
         "mended",
@@ -76,6 +79,7 @@ class Reader:
         "pos",
         "quiet",
         "repair",
+        "rereads",
         "string_parts",
         "tape",
         "waiting",
@@ -95,6 +99,7 @@ class Reader:
         self.repair = repair
         self.partial = partial
         self.string_parts = string_parts
+        self.hides_tokens = False
         self.buf = ""
         self.pos = 0
         self.base = 0
@@ -104,6 +109,7 @@ class Reader:
         self.tape: list[str] | None = None
         self._tape_base = 0
         self.mended = False
+        self.rereads = 0
         self.bound: int | None = None
 
     def mends_end(self, ended: Ended, call: int | None, *, quietly: bool = False) -> bool:

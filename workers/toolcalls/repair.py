@@ -13,6 +13,7 @@ from typing import Any
 
 from workers.toolcalls.decode import scalar_value
 from workers.toolcalls.facts import Fact, Repaired
+from workers.toolcalls.json_quotes import quote_ends
 from workers.toolcalls.reader import Malformed
 
 # Words of other languages in place of a value: the rule's name and the value that is meant.
@@ -66,12 +67,18 @@ def loads(text: str, start: int, call: int | None, emit: Callable[[Fact], None],
     `start` is the text's position, `depth` the containers allowed. Each rule used is told once per place. Raises
     Malformed where no rule applies.
     """
+    value, used = loads_first(text, start, call, emit, depth)
+    if used < len(text):
+        raise Malformed(start + used, "invalid_json", "text behind the end of the value")
+    return value
+
+
+def loads_first(text: str, start: int, call: int | None, emit: Callable[[Fact], None], depth: int) -> tuple[Any, int]:
+    """As `loads`, but other text may stand behind the container: also returns where that begins."""
     reader = _Loose(text, start, call, emit)
     value = reader.value(depth)
     reader.skip()
-    if reader.pos < len(text):
-        raise reader.malformed("text behind the end of the value")
-    return value
+    return value, reader.pos
 
 
 class _Loose:
@@ -99,7 +106,7 @@ class _Loose:
         self.pos = match.end()
         return self.text[self.pos : self.pos + 1]
 
-    def value(self, depth: int) -> Any:
+    def value(self, depth: int, *, of_object: bool | None = None) -> Any:
         c = self.skip()
         if c == "{" or c == "[":
             if not depth:
@@ -107,7 +114,7 @@ class _Loose:
             self.pos += 1
             return self._object(depth - 1) if c == "{" else self._array(depth - 1)
         if c and c in "\"'“":
-            return self._string(c)
+            return self._string(c, of_object)
         if c in ("", ",", ":", "]", "}"):
             raise self.malformed("a value is missing")
         return self._scalar()
@@ -143,7 +150,7 @@ class _Loose:
                 return found
             if key in found:
                 self.told("duplicate_key")
-            found[key] = self.value(depth)
+            found[key] = self.value(depth, of_object=True)
             comma = self._comma("}")
 
     def _array(self, depth: int) -> list[Any]:
@@ -158,7 +165,7 @@ class _Loose:
                 self.told("extra_comma")
                 self.pos += 1
                 continue
-            found.append(self.value(depth))
+            found.append(self.value(depth, of_object=False))
             comma = self._comma("]")
 
     def _close(self, c: str, closer: str, comma: bool) -> None:
@@ -177,7 +184,9 @@ class _Loose:
             self.told("missing_comma")
         return False
 
-    def _string(self, quote: str) -> str:
+    def _string(self, quote: str, of_object: bool | None = None) -> str:
+        """A string, or a key: only in a string (`of_object` says of what) may an unescaped quote be text."""
+        mended = False
         if quote == "'":
             self.told("single_quotes")
         elif quote == "“":
@@ -193,7 +202,17 @@ class _Loose:
             self.pos = match.end()
             c = text[self.pos : self.pos + 1]
             if not c:
+                if mended:
+                    raise self.malformed("a string with quotes in it that never ends")
                 return "".join(parts)
+            if c == '"' == quote and of_object is not None:
+                ends = quote_ends(text, self.pos + 1, of_object=of_object, known=None, mended=mended, whole=True)
+                if not ends:
+                    self.told("inner_quotes")
+                    mended = True
+                    parts.append(c)
+                    self.pos += 1
+                    continue
             if c == quote and not (quote == "'" and text[self.pos + 1 : self.pos + 2].isalnum()):
                 self.pos += 1
                 return "".join(parts)

@@ -38,33 +38,31 @@ class Stream:
         self._run(self._send, None)
 
     def _run(self, resume: Callable[[Any], Any], value: Any) -> None:
-        """Resumes the steps that are running, and then whatever they wait for or were waited for by."""
-        try:
-            wanted = resume(value)
-        except (StopIteration, Malformed, Ended) as through:
-            self._leave(through)
-        else:
-            if wanted is not None:
-                self._enter(wanted)
-
-    def _enter(self, wanted: Steps) -> None:
-        """The outer steps wait for others, which run from here on."""
-        self._inner, self._send = wanted, wanted.send
-        self._run(self._send, None)
-
-    def _leave(self, through: StopIteration | Malformed | Ended) -> None:
-        """The running steps are through, or failed: those around them go on. The outermost may end, but not fail."""
-        if self._inner is None:
-            if isinstance(through, Malformed):
-                raise through
-            self._done = True
-            self._reader.quiet = None
-            return
-        self._inner, self._send = None, self._outer.send
-        if isinstance(through, StopIteration):
-            self._run(self._send, through.value)
-        else:
-            self._run(self._outer.throw, through)
+        """Resumes the steps that are running, and then whatever they wait for or were waited for by, until some wait
+        for text. The outermost may end, but not fail.
+        """
+        while True:
+            try:
+                wanted = resume(value)
+            except (StopIteration, Malformed, Ended) as through:
+                if self._inner is None:
+                    if isinstance(through, Malformed):
+                        raise
+                    self._done = True
+                    self._reader.quiet = self._reader.live = None
+                    return
+                # The inner steps are through, or failed: those around them go on.
+                self._inner, self._send = None, self._outer.send
+                if isinstance(through, StopIteration):
+                    resume, value = self._send, through.value
+                else:
+                    resume, value = self._outer.throw, through
+                continue
+            if wanted is None:
+                return
+            # The outer steps wait for others, which run from here on.
+            self._inner, self._send = wanted, wanted.send
+            resume, value = self._send, None
 
     def feed(self, chunk: str | bytes, token_ids: Sequence[int] = ()) -> list[Fact]:
         """The facts that the chunk completes.
@@ -73,32 +71,34 @@ class Stream:
         known: a special token that the text leaves out is put back before the text if it comes before any other token
         of the chunk, else behind it.
         """
+        reader = self._reader
+        live = reader.live
+        if (
+            live is not None
+            and chunk.__class__ is str
+            and '"' not in chunk
+            and "\\" not in chunk
+            and chunk.isprintable()
+            and chunk
+            and len(self._waiting) < WAITING_MAX
+        ):
+            # Inside a string that is told as it comes: plain content needs no look by the grammar.
+            self._waiting.append(chunk)
+            index, path = live
+            if path is None:
+                return [ArgumentsDelta(index, chunk)]
+            return [ArgumentsDelta(index, chunk), StringPart(index, path, chunk)]
         if chunk.__class__ is not str or token_ids:
             chunk = self._as_text(chunk, token_ids)
-        reader = self._reader
         quiet = reader.quiet
         if quiet is not None and quiet not in chunk:
             waiting = self._waiting
             if len(waiting) < WAITING_MAX:
-                live = reader.live
-                if live is None:
-                    waiting.append(chunk)
-                    return []
-                if chunk.isprintable() and "\\" not in chunk and chunk:
-                    waiting.append(chunk)
-                    path = live[1]
-                    if path is None:
-                        return [ArgumentsDelta(live[0], chunk)]
-                    return [ArgumentsDelta(live[0], chunk), StringPart(live[0], path, chunk)]
+                waiting.append(chunk)
+                return []
         if not chunk or self._done:
             return []
-        try:
-            wanted = self._send(chunk)
-        except (StopIteration, Malformed) as through:
-            self._leave(through)
-        else:
-            if wanted is not None:
-                self._enter(wanted)
+        self._run(self._send, chunk)
         out = self._out
         if out:
             facts = out[:]
@@ -128,7 +128,7 @@ class Stream:
             if self._done:
                 break
             self._run((self._inner or self._outer).throw, Ended(reason))
-        self._reader.quiet = None
+        self._reader.quiet = self._reader.live = None
         facts += self._out
         self._out.clear()
         return facts

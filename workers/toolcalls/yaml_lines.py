@@ -152,7 +152,6 @@ class Lines:
             reader.base += len(buf)
             reader.buf, reader.pos = "", 0
             reader.hold_to(bound)
-            reader.live = None
             ended = None
             chunk = ""
             try:
