@@ -17,11 +17,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from memory.keys import SERVICE_SCOPE
+from memory.keys import EVERY_TENANT_SCOPE, QUOTA_SCOPE, SERVICE_SCOPE
 from memory.opening import open_store
 from memory.rows import KeyRow
 from memory.store import Store
-from streams.errors import NotFound
+from streams.errors import InvalidInput, NotFound
 from streams.settings import Settings
 
 CHAT_SCOPE = "chat"
@@ -40,9 +40,15 @@ def create(
     tenant: Annotated[str, typer.Option(help="the user's tenant")] = "default",
     name: Annotated[str, typer.Option(help="what it is for, for people")] = "",
     service: Annotated[bool, typer.Option(help="may publish turns and facts for every user of the tenant")] = False,
+    every_tenant: Annotated[bool, typer.Option(help="a service's: may answer calls of every tenant's turns")] = False,
+    quota: Annotated[int, typer.Option(help="a service's turns and facts a minute; 0: as HEADSTART_SERVICE_QUOTA")] = 0,
 ) -> None:
-    """Makes a key and prints it, the only time that it can be seen."""
-    scopes = [CHAT_SCOPE, *([SERVICE_SCOPE] if service else [])]
+    """Makes a key and prints it, the only time that it can be seen. The user of a service's key is the service's name:
+    it alone may answer the calls of the skills that it owns."""
+    if (every_tenant or quota) and not service:
+        raise InvalidInput("--every-tenant and --quota are for --service keys", code="invalid_key")
+    scopes = [CHAT_SCOPE, *([SERVICE_SCOPE] if service else []), *([EVERY_TENANT_SCOPE] if every_tenant else [])]
+    scopes += [f"{QUOTA_SCOPE}{quota}"] if quota > 0 else []
     key = _with_store(lambda store: store.create_key(tenant, user, name, scopes, _now_ms()))
     sys.stdout.write(f"{key}\n")
 

@@ -14,6 +14,8 @@ from typing import Final
 
 PREFIX: Final = "hs_"
 SERVICE_SCOPE: Final = "service"  # its holder may publish turns and facts for every user of its tenant
+EVERY_TENANT_SCOPE: Final = "every_tenant"  # a service's: it may answer calls of the turns of every tenant
+QUOTA_SCOPE: Final = "quota="  # a service's, with a number behind it: turns and facts a minute
 
 
 def new_key(random_bytes: Callable[[int], bytes]) -> tuple[str, str]:

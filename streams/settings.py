@@ -144,6 +144,12 @@ class Settings:
     signing_key: str | None = variable(
         "SIGNING_KEY", signing_secret, None, "signs what services put on the bus; required unless HEADSTART_DEV is true"
     )
+    service_quota: int = variable(
+        "SERVICE_QUOTA",
+        integer(1, 1_000_000),
+        "600",
+        "turns and facts that one turns worker takes from one service key a minute; a key may have its own",
+    )
     log_level: str = variable(
         "LOG_LEVEL", choice("debug", "info", "warning", "error"), "info", "the least important lines that are logged"
     )

@@ -34,6 +34,7 @@ EVERYTHING = {
     "HEADSTART_ORIGINS": "https://a.example, http://localhost:3000/",
     "HEADSTART_ALLOW_PRIVATE_SKILL_HOSTS": "yes",
     "HEADSTART_SIGNING_KEY": SECRET,
+    "HEADSTART_SERVICE_QUOTA": "60",
     "HEADSTART_LOG_LEVEL": "DEBUG",
     "HEADSTART_DEV": "1",
     "HEADSTART_URL": "https://gateway.example",
