@@ -1,6 +1,6 @@
 """Every event type, one file per step of the journey. Importing this package fills the registry."""
 
-from streams.events import calling, conversation, generating, intake, recalling, registering, routing, turn
+from streams.events import calling, conversation, generating, intake, rating, recalling, registering, routing, turn
 from streams.events.base import REGISTRY, Event, InputItem, PromptRef, Usage
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "conversation",
     "generating",
     "intake",
+    "rating",
     "recalling",
     "registering",
     "routing",

@@ -1,4 +1,5 @@
-"""Model calls: asked for by the turn's owner, carried out by a generation worker, in the stages route, plan, answer.
+"""Model calls: asked for by the turn's owner, carried out by a generation worker, in the stages route, plan, answer;
+and those that the memory worker asks for after a turn's end, in stages whose names begin with `memory`.
 
 The owner's `model.asked` (stage "turn") holds everything a model call was made from; `generation.requested` carries
 the same to a worker. The worker opens the stage with `*.started`, whose epoch and writer fence its deltas, which
@@ -161,6 +162,27 @@ class AnswerFinished(GenerationFinished, frozen=True, kw_only=True):
     pass
 
 
-STARTED: dict[str, type[GenerationStarted]] = {"route": RouteStarted, "plan": PlanStarted, "answer": AnswerStarted}
+@event("memory.started", "events")
+class MemoryStarted(GenerationStarted, frozen=True, kw_only=True):
+    """A model begins to read a turn that has ended (stages `memory.facts`, `memory.summary`)."""
+
+
+@event("memory.finished", "events")
+class MemoryFinished(GenerationFinished, frozen=True, kw_only=True):
+    """What the model said of the turn, whole, since nobody watches it: a step that writes no deltas.
+
+    Whoever builds memory from the log again need not ask a model again.
+    """
+
+    text: str = ""
+
+
+STARTED: dict[str, type[GenerationStarted]] = {
+    "route": RouteStarted, "plan": PlanStarted, "answer": AnswerStarted,
+    "memory.facts": MemoryStarted, "memory.summary": MemoryStarted,
+}  # fmt: skip
 DELTA: dict[str, type[GenerationDelta]] = {"route": RouteDelta, "plan": PlanDelta, "answer": AnswerDelta}
-FINISHED: dict[str, type[GenerationFinished]] = {"route": RouteFinished, "plan": PlanFinished, "answer": AnswerFinished}
+FINISHED: dict[str, type[GenerationFinished]] = {
+    "route": RouteFinished, "plan": PlanFinished, "answer": AnswerFinished,
+    "memory.facts": MemoryFinished, "memory.summary": MemoryFinished,
+}  # fmt: skip

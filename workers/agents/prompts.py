@@ -29,6 +29,8 @@ VARIABLES: Final[Mapping[str, frozenset[str]]] = {
     "plan": frozenset({"question", "history", "recalled", "skills", "instructions", "today", "locale"}),
     "answer": frozenset({"question", "history", "recalled", "results", "instructions", "today", "locale", "failed"}),
     "route": frozenset({"question", "agents"}),
+    "facts": frozenset({"said"}),
+    "summary": frozenset({"summary", "history", "words"}),
 }
 
 

@@ -28,7 +28,8 @@ class Clock:
 
 
 class Stage:
-    """Writes one generation's stage. Plan deltas never wait; others obey the spacing rule (coalesce.py)."""
+    """Writes one generation's stage. Plan deltas never wait; others obey the spacing rule (coalesce.py). A step that
+    nobody watches has no deltas: its text is kept for its last fact."""
 
     def __init__(self, writer: StageWriter, step: str, clock: Clock, spacing_ms: float = SPACING_MS) -> None:
         self._writer = writer
@@ -43,6 +44,7 @@ class Stage:
         self._started_at_ms = self._wrote_at_ms
         self._first_ms = 0.0
         self._last_ms = 0.0
+        self._unsaid: list[str] | None = None if step in DELTA else []
 
     @property
     def open(self) -> bool:
@@ -75,6 +77,9 @@ class Stage:
         self._last_ms = now - self._started_at_ms
         self._first_ms = self._first_ms or self._last_ms
         if not piece.text and not piece.ids:
+            return
+        if self._unsaid is not None:
+            self._unsaid.append(piece.text)
             return
         self._masked = self._masked or not piece.ids
         self._coalescer.add(piece.text, piece.ids, piece.index)
@@ -114,7 +119,9 @@ class Stage:
         """The last word, after everything that waits. Returns once it is kept."""
         await self.flush()
         self.finished = True
+        text = {} if self._unsaid is None else {"text": "".join(self._unsaid)}
         event = FINISHED[self.step](
+            **text,
             reason=reason,
             usage=usage,
             at_ms=self._clock.at_ms(),

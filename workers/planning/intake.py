@@ -26,6 +26,7 @@ from streams.errors import HeadstartError, InvalidInput, NotPermitted, PeerError
 from streams.events import Event, InputItem
 from streams.events.conversation import ConversationDeleted, ConversationOpened, ConversationRenamed, FactPublished
 from streams.events.intake import ConversationEdit, FactPublish, TurnCancel, TurnSteer, TurnSubmit
+from streams.events.rating import FeedbackGive, FeedbackGiven
 from streams.events.turn import TurnAccepted, TurnFailed
 from streams.fence import NOTE
 from streams.taken import Taken
@@ -146,6 +147,13 @@ class Intake:
                 text=event.text, service=record.source, at_ms=event.at_ms, data=event.data,
             )  # fmt: skip
             self._note(event.conversation, fact, record.event_id)
+        elif isinstance(event, FeedbackGive):
+            self._check(partition, event.conversation, event.tenant, event.user)
+            given = FeedbackGiven(
+                conversation=event.conversation, turn=event.turn, tenant=event.tenant, user=event.user,
+                rating=event.rating, at_ms=event.at_ms, comment=event.comment, share=event.share,
+            )  # fmt: skip
+            self._note(event.conversation, given, record.event_id)
         else:
             raise InvalidInput(f"{record.type} is not a command for turns", code="unexpected_event")
 

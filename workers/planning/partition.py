@@ -21,6 +21,7 @@ from streams.events.turn import TurnAccepted, TurnEnd
 from streams.fence import Fence
 
 CONVERSATIONS: Final = 50_000  # of one partition whose tail is kept in memory; older ones are looked up in Postgres
+MEMORY: Final = "memory"  # stages of the memory worker, which come after a turn's end: no turn waits for them
 SETTLING: Final = 2_000  # ended turns whose fence is kept, so that what comes late is still judged
 
 
@@ -73,6 +74,8 @@ class PartitionView:
         """The next record of `events`. None when it does not count. Raises InvalidInput or UnknownEvent on a record
         that can not be read; the view is then as if it were not there."""
         fact = identity(record)
+        if fact.stage.startswith(MEMORY):
+            return None
         event = decode(record)
         if self.fence.judge(fact, record.source, record.type) != "counts":
             return None
