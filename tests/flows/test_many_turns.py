@@ -10,7 +10,7 @@ import pytest
 
 from streams import ids
 from streams.bus import Start
-from tests.flows.test_turn_owner import T0, World, world
+from tests.support.turn_world import T0, World, world
 
 pytestmark = pytest.mark.asyncio
 TURNS = 1_000

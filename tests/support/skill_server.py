@@ -18,12 +18,14 @@ from streams.events.registering import SkillManifest
 
 
 class SkillServer:
-    """Counts arrivals by skill; `hold` makes calls of a skill wait until `release`."""
+    """Counts arrivals by skill; `hold` makes calls of a skill wait until `release`. takes_s: by skill, how long it
+    works on each call, by the loop's clock."""
 
     def __init__(self) -> None:
         self.port = 0
         self.arrivals: list[tuple[str, dict[str, Any], str]] = []
         self.arrived = asyncio.Event()
+        self.takes_s: dict[str, float] = {}
         self._held: dict[str, asyncio.Event] = {}
 
     def hold(self, skill: str) -> None:
@@ -53,6 +55,7 @@ class SkillServer:
         self.arrived.set()
         if held := self._held.get(skill):
             await held.wait()
+        await asyncio.sleep(self.takes_s.get(skill, 0))
         return JSONResponse({"skill": skill, **arguments})
 
 
