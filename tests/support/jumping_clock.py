@@ -31,7 +31,7 @@ class JumpingLoop(asyncio.SelectorEventLoop):
         return self.now_s
 
     def run_in_executor(
-        self, executor: Executor | None, func: Callable[[Unpack[Arguments]], T], *args: Unpack[Arguments]
+        self, executor: Executor | None, func: Callable[[Unpack[Arguments]], T], *args: *Arguments
     ) -> asyncio.Future[T]:
         future = super().run_in_executor(executor, func, *args)
         self.threads += 1
