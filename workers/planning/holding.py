@@ -8,7 +8,7 @@ from streams.codec import Record
 from streams.events.intake import TurnSubmit
 from streams.watermark import Watermark
 from workers.planning.live import LiveTurn
-from workers.planning.partition import PartitionView
+from workers.planning.partition import PartitionView, Seen
 
 
 class HeldPartition:
@@ -23,8 +23,40 @@ class HeldPartition:
         self.next_offset = -1
         self.began_at = -1
         self.commands = Watermark()
+        self.contested: set[str] = set()  # turns of which another owner wrote after the end was reached
         self.held: list[Record] = []  # commands that came before the end was reached
         self.inbox: dict[str, deque[tuple[TurnSubmit, int]]] = {}
         self.cancelled: dict[str, str] = {}
         self.lives: dict[str, LiveTurn] = {}
         self.adopting: dict[str, LiveTurn] = {}
+        self._read_at: deque[tuple[int, int]] = deque()  # commands, each with how far `events` was read by then
+
+    def begin(self, offset: int) -> bool:
+        """A command is taken up; False when it was before."""
+        begun = self.commands.begin(offset)
+        if begun:
+            self._read_at.append((offset, self.next_offset))
+        return begun
+
+    def positions(self) -> tuple[int | None, int | None]:
+        """Up to where `turns` and `events` may be committed together, each None when there is nothing to say.
+
+        A successor must know each turn whose command it reads again. So `events` stays before the oldest open turn,
+        and before whatever was accepted after the oldest command that is not done.
+        """
+        done = self.commands.position
+        while self._read_at and done is not None and self._read_at[0][0] < done:
+            self._read_at.popleft()
+        if not self.caught_up or self.next_offset < 0:
+            return done, None
+        events = self.view.oldest_open(self.next_offset)
+        if self._read_at:
+            events = min(events, self._read_at[0][1])
+        return done, events if events >= 0 else None
+
+    def concerns(self, seen: Seen, writer: str) -> bool:
+        """Whether a fact of another owner says that the partition was elsewhere, or is: it is about the course of a
+        turn, and neither of a turn that is being adopted here nor from before the end was reached."""
+        adopting = self.adopting.get(seen.identity.subject)
+        late = adopting is not None and seen.identity.epoch < adopting.writer.epoch
+        return self.caught_up and seen.identity.stage == "turn" and seen.source != writer and not late

@@ -157,6 +157,10 @@ class LiveTurn:
         for task in self._tasks - keep:
             task.cancel()
 
+    def fired(self, call: int) -> bool:
+        """This very life of the turn sent the call."""
+        return call in self._calls
+
     @property
     def calls_in_flight(self) -> set[asyncio.Task[None]]:
         return {task for task in self._calls.values() if not task.done()}

@@ -164,7 +164,7 @@ class TurnOwner:
                     continue
                 if record.topic == EVENTS.name:
                     await self._until_done(self._fact, partition, record)
-                elif not partition.commands.begin(record.offset):
+                elif not partition.begin(record.offset):
                     continue
                 elif partition.caught_up:
                     await self._until_done(self._intake.take, partition, record)
@@ -197,6 +197,11 @@ class TurnOwner:
         for partition in behind:
             if partition.next_offset >= partition.end_offset >= 0:
                 await self._caught_up(partition)
+        for partition in [one for one in self.partitions.values() if one.contested]:
+            try:
+                await self._contest(partition)
+            except PeerError as error:
+                log.warning("partition %d is contested: %s", partition.number, error)
 
     async def _measure(self, partitions: list[HeldPartition]) -> None:
         """Where each partition's `events` are read from, and where they end now. Asked side by side, and of a reader
@@ -221,10 +226,9 @@ class TurnOwner:
     async def _commit(self, group: GroupReader) -> None:
         positions: dict[Place, int] = {}
         for number, partition in self.partitions.items():
-            if (done := partition.commands.position) is not None:
-                positions[Place(TURNS.name, number)] = done
-            if partition.caught_up and partition.next_offset >= 0:
-                positions[Place(EVENTS.name, number)] = partition.view.oldest_open(partition.next_offset)
+            for topic, position in zip((TURNS, EVENTS), partition.positions(), strict=True):
+                if position is not None:
+                    positions[Place(topic.name, number)] = position
         if positions:
             try:
                 await group.commit(positions)
@@ -241,12 +245,7 @@ class TurnOwner:
         starts: dict[Place, Start] = {}
         held = {place.partition for place in places}
         for number in set(self.partitions) - held:
-            gone = self.partitions.pop(number)
-            gone.given_away = True
-            for live in gone.lives.values():
-                live.abandon()
-                self._leaving.append(live)
-        self._leaving = [live for live in self._leaving if live.calls_in_flight]
+            self._let_go(number)
         for number in held:
             known = self.partitions.get(number)
             if known is None:
@@ -257,6 +256,34 @@ class TurnOwner:
                 if known.commands.next is not None:
                     starts[Place(TURNS.name, number)] = known.commands.next
         return starts
+
+    def _let_go(self, number: int) -> None:
+        """Stops carrying the turns of a partition; calls in flight go on."""
+        gone = self.partitions.pop(number)
+        gone.given_away = True
+        for live in gone.lives.values():
+            live.abandon()
+            self._leaving.append(live)
+        self._leaving = [live for live in self._leaving if live.calls_in_flight]
+
+    async def _contest(self, partition: HeldPartition) -> None:
+        """Another owner wrote of turns here: this worker was away without knowing it, and is back, or does not know
+        yet that it is not. Only a member can commit, so a commit of what is committed tells which. Turns that nobody
+        carries are adopted; if one of our own was, the partition is taken up anew from what is committed."""
+        group = self._group
+        assert group is not None
+        places = [Place(topic.name, partition.number) for topic in (TURNS, EVENTS)]
+        committed = {place: await group.committed(place) or 0 for place in places}
+        await group.commit(committed)
+        log.warning("partition %d was another owner's meanwhile", partition.number)
+        turns, partition.contested = partition.contested, set()
+        if not turns & partition.lives.keys():
+            self._adopt_open(partition)
+            return
+        self._let_go(partition.number)
+        self.partitions[partition.number] = HeldPartition(partition.number, -1)
+        for place, position in committed.items():
+            await group.seek(place, position)
 
     async def _fact(self, partition: HeldPartition, record: Record) -> None:
         if partition.began_at < 0:
@@ -269,6 +296,8 @@ class TurnOwner:
             return
         if seen is None:
             return
+        if partition.concerns(seen, self.writer):
+            partition.contested.add(seen.identity.subject)
         live = partition.lives.get(seen.identity.subject)
         if live is not None:
             self._follow(live, seen)
@@ -283,26 +312,33 @@ class TurnOwner:
         stage = seen.identity.stage
         if stage in ("route", "plan", "answer"):
             live.deliver(Generated(stage, seen.identity.epoch, seen.event))
-        elif stage.startswith("call.") and seen.source != self.writer:
+        elif stage.startswith("call."):
+            call = int(stage.removeprefix("call."))
+            if live.fired(call):
+                return  # it brings its outcome itself; one that an earlier life of the turn fired here does not
             if isinstance(seen.event, CallAnswered | CallFailed):
                 live.deliver(Called(seen.event, seen.identity.epoch))
             else:
-                live.deliver(CallHeard(int(stage.removeprefix("call."))))
+                live.deliver(CallHeard(call))
         elif seen.source != self.writer and stage == "turn":
             live.abandon()  # a successor adopted the turn: the log says so
 
     async def _caught_up(self, partition: HeldPartition) -> None:
         """The end was reached: adopt what is open, then take the commands that waited."""
         partition.caught_up = True
-        for turn, state in list(partition.view.open.items()):
-            if turn not in partition.lives and turn not in partition.adopting:
-                epoch = partition.view.fence.epoch(turn, "turn") + 1
-                live = self._live(state.accepted, epoch)
-                partition.adopting[turn] = live
-                live.publish(TurnAdopted(at_ms=int(self.clock_ms()), setup=self.setup_id))
+        self._adopt_open(partition)
         held, partition.held = partition.held, []
         for record in held:
             await self._until_done(self._intake.take, partition, record)
+
+    def _adopt_open(self, partition: HeldPartition) -> None:
+        """Writes `turn.adopted` for every open turn that nobody here carries, with the epoch after the one in force."""
+        for turn, state in list(partition.view.open.items()):
+            epoch = partition.view.fence.epoch(turn, "turn") + 1
+            adopting = partition.adopting.get(turn)
+            if turn not in partition.lives and (adopting is None or adopting.writer.epoch < epoch):
+                live = partition.adopting[turn] = self._live(state.accepted, epoch)
+                live.publish(TurnAdopted(at_ms=int(self.clock_ms()), setup=self.setup_id))
 
     def _adopted(self, partition: HeldPartition, seen: Seen) -> None:
         """Our own `turn.adopted` came by: what stands before it is what the turn is."""

@@ -1,0 +1,104 @@
+"""A turn owner that was away without knowing it: another had its partition meanwhile, and gave it back."""
+
+from __future__ import annotations
+
+import pytest
+
+from streams import ids
+from streams.codec import Record, identity
+from streams.events import InputItem
+from streams.events.calling import CallFired
+from streams.events.conversation import ConversationOpened
+from streams.events.turn import TurnAccepted, TurnAdopted, TurnCompleted
+from streams.writer import StageWriter
+from tests.flows.test_turn_owner import PLAN, T0, World, world
+from workers.planning.holding import HeldPartition
+
+pytestmark = pytest.mark.asyncio
+OTHER = "turns/other"
+
+
+async def adopters(scene: World, turn: str) -> list[tuple[str, int]]:
+    """Who adopted the turn, and with which epoch, in log order."""
+    reader = await scene.bus.reader("events", {ids.partition_of(turn): "earliest"})
+    try:
+        end, found = await reader.end_offset(ids.partition_of(turn)), list[Record]()
+        while reader.position(ids.partition_of(turn)) < end:
+            found += await reader.batch()
+    finally:
+        await reader.close()
+    mine = [record for record in found if record.type == TurnAdopted.TYPE and identity(record).subject == turn]
+    return [(record.source, identity(record).epoch) for record in mine]
+
+
+async def test_a_turn_that_another_adopted_and_left_is_adopted_back() -> None:
+    async with world() as scene:
+        await scene.owner()
+        turn = await scene.submit(scene.conversation(), "Find nurses in Rome, and the weather", agent="recruiter")
+        request = await scene.request("plan")
+        other = StageWriter(scene.bus, scene.conversation(), turn, "turn", 2, OTHER)
+        await other.write(TurnAdopted(at_ms=T0))
+        await scene.write(request, PLAN)
+        await scene.write(await scene.request("answer"), "Anna.")
+        facts = await scene.facts(turn)
+        assert isinstance(facts[-1], TurnCompleted)
+        assert await adopters(scene, turn) == [(OTHER, 2), ("turns/0", 3)]
+
+
+async def test_a_turn_that_another_accepted_and_left_is_adopted() -> None:
+    async with world() as scene:
+        await scene.owner()
+        known = await scene.submit(scene.conversation(), "Hello", agent="companion")
+        await scene.write(await scene.request("answer"), "Hello.")
+        assert isinstance((await scene.facts(known))[-1], TurnCompleted)
+        conversation = scene.conversation(5)
+        turn = ids.turn_id(conversation, T0, b"entropy-00")
+        other = StageWriter(scene.bus, conversation, turn, "turn", 1, OTHER)
+        accepted = TurnAccepted(
+            turn=turn, conversation=conversation, tenant="acme", user="ada", input=(InputItem(text="Hello?"),),
+            at_ms=T0, deadline_at_ms=(1 << 42),
+        )  # fmt: skip
+        await other.write(accepted)
+        await other.write(ConversationOpened(conversation=conversation, tenant="acme", user="ada", at_ms=T0))
+        await scene.write(await scene.request("answer"), "Hello!")
+        assert isinstance((await scene.facts(turn))[-1], TurnCompleted)
+        assert await adopters(scene, turn) == [("turns/0", 2)]
+
+
+async def test_a_call_of_its_own_earlier_life_is_not_sent_again() -> None:
+    async with world() as scene:
+        await scene.owner()
+        scene.skills.hold("get_weather")
+        turn = await scene.submit(scene.conversation(), "The weather in Rome", agent="desk")
+        await scene.write(
+            await scene.request("plan"), '[{"name": "get_weather", "arguments": {"city": "Rome"}}]'
+        )  # fmt: skip
+        await scene.facts(turn, until=frozenset({CallFired.TYPE}))
+        other = StageWriter(scene.bus, scene.conversation(), turn, "turn", 2, OTHER)
+        await other.write(TurnAdopted(at_ms=T0))
+        while len(await adopters(scene, turn)) < 2:
+            continue
+        scene.skills.release("get_weather")
+        await scene.write(await scene.request("answer"), "Mild.")
+        facts = await scene.facts(turn)
+        assert isinstance(facts[-1], TurnCompleted)
+        assert [fact.claim for fact in facts if isinstance(fact, CallFired)] == [1]
+        assert [skill for skill, _, _ in scene.skills.arrivals] == ["get_weather"]
+
+
+async def test_events_are_committed_no_further_than_the_oldest_command_in_hand() -> None:
+    """Whatever was accepted after that command was read must be known to who reads it again."""
+    partition = HeldPartition(0, 0)
+    partition.caught_up, partition.next_offset = True, 100
+    assert partition.positions() == (None, 100)
+    assert partition.begin(9)
+    partition.next_offset = 120
+    assert partition.begin(10)
+    partition.commands.finish(10)
+    partition.next_offset = 150
+    assert partition.positions() == (9, 100)
+    partition.commands.finish(9)
+    assert partition.positions() == (11, 150)
+    assert not partition.begin(10)
+    partition.caught_up = False
+    assert partition.positions() == (11, None)
