@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint types format setup setup-run lock bench bench-parser bench-firing bench-memory image clean
+.PHONY: help demo up test check lint types format setup setup-run lock bench bench-parser bench-firing bench-memory test-faults image clean
 BIN := .venv/bin
 # The newest supported Python that starts; a version manager may offer names that do not.
 BASE_PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do \
@@ -48,6 +48,15 @@ LOCOMO ?= $(wildcard ../shared/data/locomo5.json)
 
 bench-memory: setup ## figures: what memory finds (LOCOMO=FILE in the public LoCoMo format), how fast it takes and gives
 	@$(BIN)/python -m tests.bench.memory $(if $(LOCOMO),--locomo "$(LOCOMO)")
+
+FAULTS ?=
+
+test-faults: setup ## real processes killed and stopped at every moment of a turn, an hour (FAULTS="--runs 10 --seed 7": only that)
+	@$(if $(FAULTS),$(BIN)/python -m tests.faults $(FAULTS),\
+	  $(BIN)/python -m tests.faults --broker kafka --runs 216 && \
+	  $(BIN)/python -m tests.faults --broker tansu --runs 60 && \
+	  $(BIN)/python -m tests.faults --broker quorum --runs 12 && \
+	  $(BIN)/python -m tests.faults --broker kafka --rolling 3)
 
 setup: base-python ## virtual environment, packages, browser, model, for tests and benchmarks (quick the second time)
 	@$(BASE_PYTHON) scripts/setup.py check

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import sys
 import tempfile
@@ -17,8 +18,8 @@ from pathlib import Path
 from streams.apache_kafka import ApacheKafka, find_kafka
 from streams.embedded import Broker, EmbeddedBroker
 from streams.process import new_event_loop
-from tests.faults.cells import STALLS, Cell, RunReport, cells
-from tests.faults.judging import changed
+from tests.faults.cells import STALLS, Cell, Ran, RunReport, cells
+from tests.faults.judging import changed, misremembered
 from tests.faults.moments import MOMENTS
 from tests.faults.quorum import Quorum
 from tests.faults.reporting import append, read_reports, table
@@ -66,22 +67,25 @@ def order_of(chosen: argparse.Namespace) -> list[Cell]:
 
 
 async def run_all(chosen: argparse.Namespace, folder: Path) -> list[RunReport]:
-    order, reports = order_of(chosen), list[RunReport]()
+    order, ran = order_of(chosen), list[Ran]()
     replication = "3" if chosen.broker == "quorum" else "1"
     async with fault_stack(folder, broker_of(chosen.broker, folder), HEADSTART_REPLICATION=replication) as stack:
         if chosen.rolling:
-            reports.append(await rolling(stack, chosen.seed, chosen.rolling, lambda line: print(line, file=sys.stderr)))
-            say(reports[0], 1, 1)
+            ran.append(await rolling(stack, chosen.seed, chosen.rolling, lambda line: print(line, file=sys.stderr)))
+            say(ran[0].report, 1, 1)
         else:
             for seed in range(chosen.seed, chosen.seed + chosen.runs):
-                if chosen.append and reports:
-                    append(chosen.append, reports[-1])
-                reports.append(await one_run(stack, seed, order[seed % len(order)]))
-                say(reports[-1], len(reports), chosen.runs)
-        reports[-1].verdict.broken += await changed(stack.parts.bus, [report.spans for report in reports])
+                if chosen.append and ran:
+                    append(chosen.append, ran[-1].report)
+                ran.append(await one_run(stack, seed, order[seed % len(order)]))
+                say(ran[-1].report, len(ran), chosen.runs)
+        last = ran[-1].report
+        last.verdict.broken += await changed(stack.parts.bus, [one.spans for one in ran])
+        for one in ran:
+            last.verdict.broken += await misremembered(stack.parts.store, one.said)
         if chosen.append:
-            append(chosen.append, reports[-1])
-    return reports
+            append(chosen.append, last)
+    return [one.report for one in ran]
 
 
 def say(report: RunReport, number: int, runs: int) -> None:
@@ -98,6 +102,7 @@ def say(report: RunReport, number: int, runs: int) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     chosen = options(arguments)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it tells of every try while the broker is away
     with tempfile.TemporaryDirectory(prefix="headstart-faults-", ignore_cleanup_errors=True) as temporary:
         os.chmod(temporary, 0o755)
         folder = chosen.data or Path(temporary)

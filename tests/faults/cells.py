@@ -29,8 +29,7 @@ class Cell(msgspec.Struct, frozen=True, order=True):
 
 
 class RunReport(msgspec.Struct):
-    """seed: repeats the run. hit: the process, "" when the moment was not met. took_s: to the last turn's end. spans:
-    what it wrote to the log, by partition."""
+    """seed: repeats the run. hit: the process, "" when the moment was not met. took_s: to the last turn's end."""
 
     seed: int
     broker: str
@@ -38,7 +37,15 @@ class RunReport(msgspec.Struct):
     hit: str
     took_s: float
     verdict: Verdict
-    spans: dict[int, Span] = {}
+
+
+class Ran(msgspec.Struct):
+    """A run and what is looked at again when all are over. spans: what it wrote to the log, by partition. said: the
+    answers of each conversation whose turns were all completed, oldest first."""
+
+    report: RunReport
+    spans: dict[int, Span]
+    said: dict[str, list[str]]
 
 
 def cells(

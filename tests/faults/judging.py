@@ -7,27 +7,31 @@ came on the sockets, repeats included, must be those very bytes.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import orjson
 
 from gateway.resume import ConversationFold
+from memory.store import Store
 from streams.bus import Bus
 from streams.codec import Identity, Record, decode, identity
 from streams.events import Event
 from streams.events.calling import CallFailed
 from streams.events.generating import AnswerDelta, ModelAsked
-from streams.events.turn import TurnAccepted, TurnEnd
+from streams.events.turn import TurnEnd
 from streams.fence import Fence
 from streams.topology import EVENTS
 from tests.faults.driving import Outcome
 from tests.faults.skill_service import Line
 from tests.faults.story import APPROVED
+
+REMEMBER_TRIES: Final = 300  # ten a second: memory is behind where it was killed
 
 
 class Verdict(msgspec.Struct):
@@ -225,6 +229,27 @@ def _sha256(frames: Iterable[dict[str, Any]]) -> str:
     return digest.hexdigest()
 
 
-def accepted_in(log: LogOfRun) -> int:
-    """How many turns the run began."""
-    return sum(isinstance(event, TurnAccepted) for facts in log.facts.values() for _, event, _ in facts)
+def said_in(outcomes: Iterable[Outcome]) -> dict[str, list[str]]:
+    """The answers of each conversation whose turns were all completed, oldest first."""
+    said: dict[str, list[str]] = {}
+    whole: dict[str, bool] = {}
+    for outcome in outcomes:
+        whole[outcome.conversation] = whole.get(outcome.conversation, True) and outcome.status == "completed"
+        said.setdefault(outcome.conversation, []).extend([outcome.says] if outcome.says else [])
+    return {conversation: texts for conversation, texts in said.items() if conversation and whole[conversation]}
+
+
+async def misremembered(store: Store, said: Mapping[str, list[str]]) -> list[str]:
+    """Waits until Postgres has these conversations to their ends; what it has not, or not as it was said, once."""
+    complaints = []
+    for conversation, texts in said.items():
+        answers: list[str] = []
+        for _ in range(REMEMBER_TRIES):
+            messages = (await store.history(conversation, 10)).messages
+            answers = [message.text for message in messages if message.role == "assistant"]
+            if len(answers) >= len(texts):
+                break
+            await asyncio.sleep(0.1)
+        if answers != texts:
+            complaints.append(f"{conversation}: {answers} is remembered of {texts}")
+    return complaints

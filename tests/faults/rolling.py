@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from tests.faults.cells import Cell, RunReport
+from tests.faults.cells import Cell, Ran, RunReport
 from tests.faults.driving import Run
-from tests.faults.judging import ends_of, judge, read_log
+from tests.faults.judging import ends_of, judge, read_log, said_in
 from tests.faults.skill_service import read_ledger
 from tests.faults.stack import PAIRED, FaultStack, Process
 
@@ -20,7 +20,7 @@ LOADS: Final = 2  # casts at once: about fifteen turns in flight
 PAUSE_S: Final = 1.0  # between two restarts
 
 
-async def rolling(stack: FaultStack, seed: int, rounds: int, say: Callable[[str], None]) -> RunReport:
+async def rolling(stack: FaultStack, seed: int, rounds: int, say: Callable[[str], None]) -> Ran:
     """Restarts every process so often. What is broken stands in the verdict."""
     began = time.monotonic()
     known = len(read_ledger(stack.ledger))
@@ -56,7 +56,8 @@ async def rolling(stack: FaultStack, seed: int, rounds: int, say: Callable[[str]
     log = await read_log(stack.parts.bus, starts)
     verdict = judge(outcomes, log, raw, read_ledger(stack.ledger)[known:])
     verdict.broken += broken
-    return RunReport(seed, stack.broker.name, Cell("all", "any", "restart"), "all", took_s, verdict, log.spans)
+    report = RunReport(seed, stack.broker.name, Cell("all", "any", "restart"), "all", took_s, verdict)
+    return Ran(report, log.spans, said_in(outcomes))
 
 
 async def restart(process: Process, say: Callable[[str], None]) -> list[str]:

@@ -7,10 +7,10 @@ import random
 import time
 from typing import Final
 
-from tests.faults.cells import Cell, RunReport
+from tests.faults.cells import Cell, Ran, RunReport
 from tests.faults.driving import Run
 from tests.faults.injecting import Watch, inject, target
-from tests.faults.judging import judge, read_log
+from tests.faults.judging import judge, read_log, said_in
 from tests.faults.skill_service import read_ledger
 from tests.faults.stack import FaultStack
 from tests.faults.story import CAST
@@ -18,7 +18,7 @@ from tests.faults.story import CAST
 NTH: Final = 3  # the fault falls on one of the first so many turns that are seen at the moment
 
 
-async def one_run(stack: FaultStack, seed: int, cell: Cell) -> RunReport:
+async def one_run(stack: FaultStack, seed: int, cell: Cell) -> Ran:
     """Runs a cell with a seed; the stack is whole again when it returns. Raises ValueError for "all" and "any"."""
     part, moment = cell.part, cell.moment
     if part == "all" or moment == "any":
@@ -53,4 +53,5 @@ async def one_run(stack: FaultStack, seed: int, cell: Cell) -> RunReport:
     verdict = judge(run.outcomes, log, raw, read_ledger(stack.ledger)[known:])
     if not hit:
         verdict.broken.append(f"no turn was seen at {cell.moment}")
-    return RunReport(seed, stack.broker.name, cell, hit, took_s, verdict, log.spans)
+    report = RunReport(seed, stack.broker.name, cell, hit, took_s, verdict)
+    return Ran(report, log.spans, said_in(run.outcomes))
