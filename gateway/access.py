@@ -17,6 +17,7 @@ from streams.errors import NotPermitted, Refused
 
 UNKNOWN_KEY_MS: Final = 2000  # a wrong key is believed wrong for so long, so that guessing does not reach the database
 KEYS_KEPT: Final = 10_000
+KEY_CHARS: Final = 256  # no key is longer; what is believed wrong must not be large either
 SUBPROTOCOL: Final = "headstart.key."  # a browser can set no header: `new WebSocket(url, ["headstart.key.<key>"])`
 CHAT_SCOPE: Final = "chat"
 
@@ -40,6 +41,8 @@ class Door:
                 "an API key is needed", code="unauthorized",
                 hint="send 'Authorization: Bearer <key>'; `headstart keys create` makes one",
             )  # fmt: skip
+        if len(key) > KEY_CHARS:
+            raise NotPermitted("the API key is not known", code="unauthorized", hint="no key is as long as this")
         now_ms = self._now_ms()
         found, until_ms = self._known.get(key, (None, -1))
         if until_ms < now_ms:

@@ -51,11 +51,16 @@ class Connection:
         self._steering = Steering(services, principal, self.outlet)
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def key_id(self) -> str:
+        """The key the socket was opened with."""
+        return self._principal.key_id
+
     async def run(self, receive: Callable[[], Awaitable[Any]], after: Sequence[str]) -> None:
         """Handles frames until the socket is gone. after: cursors to attach at once, one per conversation."""
         try:
             for cursor in after:
-                await self._answering(self._attach({"after": cursor}), {})
+                await self._answering(self._attach_counted({"after": cursor}), {})
             while True:
                 message = await receive()
                 if message["type"] == "websocket.disconnect":
@@ -111,11 +116,14 @@ class Connection:
         if kind == "response.create":
             self._create(body, size_bytes)
             return
+        if kind == "response.steer":
+            await self._steering.steer(body, self._attachments, size_bytes)
+            return
         handler = _HANDLERS.get(kind)
         if handler is None:
             raise InvalidInput(
                 "a frame of unknown type", code="unknown_frame", param="type",
-                hint=f"known are response.create, {', '.join(_HANDLERS)}",
+                hint=f"known are response.create, response.steer, {', '.join(_HANDLERS)}",
             )  # fmt: skip
         await handler(self, body)
 
@@ -212,9 +220,6 @@ class Connection:
         await self._services.intake.cancel(self._principal, place.conversation, place.turn, event_id)
         self._answer(control("headstart.cancel.accepted", {"event_id": event_id or None, "response_id": response}))
 
-    async def _steer(self, body: Mapping[str, Any]) -> None:
-        await self._steering.steer(body, self._attachments)
-
     async def _attach(self, body: Mapping[str, Any]) -> None:
         after = parse_after(body.get("after", "live"))
         conversation = body.get("conversation")
@@ -223,6 +228,17 @@ class Connection:
         if not isinstance(conversation, str) or not ids.is_id(ids.CONVERSATION, conversation):
             raise InvalidInput("'conversation' is an id of this service", code="invalid_conversation")
         await self._attachments.attach(conversation, after)
+
+    async def _attach_counted(self, body: Mapping[str, Any]) -> None:
+        """For a cursor that came with the handshake. It counts as the frame would; but whoever comes back with all the
+        others of its key waits for its turn instead of being refused."""
+        while True:
+            try:
+                self._services.door.count_frame(self._principal)
+                break
+            except Refused as error:
+                await asyncio.sleep(error.facts["retry_after_ms"] / 1000)
+        await self._attach(body)
 
     async def _detach(self, body: Mapping[str, Any]) -> None:
         conversation = body.get("conversation")
@@ -240,7 +256,6 @@ class Connection:
 
 _HANDLERS: Final[dict[str, Callable[[Connection, Mapping[str, Any]], Awaitable[None]]]] = {
     "response.cancel": Connection._cancel,
-    "response.steer": Connection._steer,
     "session.attach": Connection._attach,
     "session.detach": Connection._detach,
     "headstart.ack": Connection._acknowledge,

@@ -82,7 +82,7 @@ def http_app(services: Services) -> Starlette:
     return Starlette(
         routes=routes,
         exception_handlers={HeadstartError: failed},
-        middleware=[Middleware(BodyLimit, limit_bytes=services.limits.frame_bytes)],
+        middleware=[Middleware(BodyLimit, limit_bytes=services.limits.frame_bytes, limit_ms=services.limits.body_ms)],
     )
 
 

@@ -22,21 +22,30 @@ SSE_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 
 class BodyLimit:
-    """Refuses a body that is larger than the limit before it is held in memory."""
+    """Refuses a body that is larger than the limit before it is held in memory, and one that takes too long."""
 
-    def __init__(self, app: ASGIApp, limit_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, limit_bytes: int, limit_ms: int) -> None:
         self._app = app
         self._limit_bytes = limit_bytes
+        self._limit_ms = limit_ms
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        size_bytes = 0
+        size_bytes, whole = 0, False
+        deadline = asyncio.get_running_loop().time() + self._limit_ms / 1000
 
         async def limited() -> Message:
-            nonlocal size_bytes
-            message = await receive()
+            nonlocal size_bytes, whole
+            if whole:
+                return await receive()  # which waits for the client to go
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError as error:
+                raise InvalidInput("the body did not come in time", code="body_too_slow") from error
+            whole = not message.get("more_body", False)
             size_bytes += len(message.get("body", b""))
             if size_bytes > self._limit_bytes:
                 raise InvalidInput("the body is too large", code="body_too_large", limit_bytes=self._limit_bytes)

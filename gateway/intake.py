@@ -26,6 +26,7 @@ from streams.events import Event
 from streams.events.base import InputItem
 from streams.events.intake import ConversationEdit, TurnCancel, TurnSteer, TurnSubmit
 from streams.offsets import Cursor
+from streams.signing import command_secret, signed_by_gateway
 from streams.topology import TURNS
 
 LAST_FRAME: Final = 0xFFFF  # after every frame that the fact at the offset makes
@@ -55,8 +56,10 @@ class Intake:
 
     def __init__(
         self, bus: Bus, store: Store, feed: Feed, directory: Directory, now_ms: Callable[[], int],
-        entropy: Callable[[int], bytes], source: str,
+        entropy: Callable[[int], bytes], source: str, signing_key: str | None = None,
     ) -> None:  # fmt: skip
+        """signing_key: of the installation; None sends commands unsigned, as development does."""
+        self._secret = command_secret(signing_key) if signing_key else None
         self._bus = bus
         self._store = store
         self._feed = feed
@@ -193,7 +196,8 @@ class Intake:
 
     async def _send(self, conversation: str, event: Event, event_id: str) -> None:
         partition = ids.partition_of(conversation)
-        await self._bus.publish(TURNS.name, partition, conversation, event, event_id, self._source)
+        extra = signed_by_gateway(event, event_id, TURNS.name, conversation, self._secret) if self._secret else ()
+        await self._bus.publish(TURNS.name, partition, conversation, event, event_id, self._source, extra)
 
     # positions
 

@@ -20,8 +20,10 @@ class Limits:
     turns_per_second / turns_burst, frames_per_second / frames_burst: per key, on this gateway.
     lanes, lane_requests, waiting_bytes: lanes of one socket, requests that wait in one lane, and bytes of all requests
     that wait on one socket. attached: conversations and turns
-    that one socket follows. sockets: open sockets of one gateway. idle_channels: conversations nobody listens to that
-    are still folded, so that the next turn of each begins without reading the log.
+    that one socket follows. sockets: open sockets of one gateway; sockets_per_key: of one key, so that no key can take
+    them all. connections: of any kind, with those that have shown no key yet. head_bytes, head_ms: how large a
+    request's head may be and how long it may take; body_ms: the same for a body. idle_channels: conversations nobody
+    listens to that are still folded, so that the next turn of each begins without reading the log.
     repeat_after_ms: a keyed submit that is not accepted by then is looked for in the log. accept_ms: then the client
     is told that no worker took it. longest_turn_ms: no turn may stay open longer than that. key_cache_ms: how long a
     verified key is believed. drain_ms: how long running HTTP streams may go on when the gateway stops.
@@ -38,6 +40,11 @@ class Limits:
     waiting_bytes: int = 1024 * KIB
     attached: int = 256
     sockets: int = 20_000
+    sockets_per_key: int = 10_000
+    connections: int = 24_000
+    head_bytes: int = 64 * KIB
+    head_ms: int = 10_000
+    body_ms: int = 30_000
     idle_channels: int = 4096
     repeat_after_ms: int = 1000
     accept_ms: int = 15_000

@@ -21,6 +21,7 @@ _STATUS_OF_CODE: Final = {
     "too_many_requests": 429,
     "frame_too_large": 413,
     "body_too_large": 413,
+    "body_too_slow": 408,
     "no_worker": 503,
     "draining": 503,
     "deadline": 504,

@@ -102,11 +102,11 @@ class ConversationFold:
         named = kind = source = b""
         for name, value in record.headers:
             if name == "ce_id":
-                named = value
+                named = value or b""
             elif name == "ce_type":
-                kind = value
+                kind = value or b""
             elif name == "ce_source":
-                source = value
+                source = value or b""
         try:
             who = Identity.parse(named.decode())
             if who.subject in self._ended:

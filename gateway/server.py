@@ -15,7 +15,9 @@ import os
 import secrets
 import socket
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -27,6 +29,7 @@ from gateway.connection import GOING_AWAY, HARD_LIMIT, Connection
 from gateway.directory import Directory
 from gateway.feed import Feed
 from gateway.http_app import http_app
+from gateway.http_protocol import HttpProtocol
 from gateway.intake import Intake
 from gateway.limits import Limits
 from gateway.metrics import Metrics
@@ -71,11 +74,12 @@ class Gateway:
         directory = Directory(store, feed, now_ms, secret)
         self.services = Services(
             bus=bus, store=store, feed=feed, directory=directory,
-            intake=Intake(bus, store, feed, directory, now_ms, secrets.token_bytes, self.name),
+            intake=Intake(bus, store, feed, directory, now_ms, secrets.token_bytes, self.name, settings.signing_key),
             door=Door(store, limits, now_ms, settings.origins), limits=limits, metrics=Metrics(), now_ms=now_ms,
         )  # fmt: skip
         self._http = http_app(self.services)
         self.connections: set[Connection] = set()  # open sockets
+        self._sockets_of: Counter[str] = Counter()  # key id -> its open sockets
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
         self.port = 0
@@ -88,7 +92,8 @@ class Gateway:
         limits = self.services.limits
         config = uvicorn.Config(
             self.app, ws=SocketProtocol, ws_per_message_deflate=False, ws_max_size=HARD_LIMIT * limits.frame_bytes,
-            http="httptools", interface="asgi3", proxy_headers=False, loop="none", lifespan="off", log_config=None,
+            http=partial(HttpProtocol, limits=limits),  # type: ignore[arg-type]
+            interface="asgi3", proxy_headers=False, loop="none", lifespan="off", log_config=None,
             log_level="warning",  # its "info" lines hold the query, and a browser's key is in there
             access_log=False, server_header=False, date_header=False,
             timeout_graceful_shutdown=max(1, limits.drain_ms // 1000),
@@ -131,12 +136,17 @@ class Gateway:
             self.services.metrics.errors.labels(error.code).inc()
             await _refuse(error, send)
             return
+        key_id = connection.key_id
         self.connections.add(connection)
+        self._sockets_of[key_id] += 1
         self.services.metrics.sockets.inc()
         try:
             await connection.run(receive, after)
         finally:
             self.connections.discard(connection)
+            self._sockets_of[key_id] -= 1
+            if not self._sockets_of[key_id]:
+                del self._sockets_of[key_id]
             self.services.metrics.sockets.dec()
 
     async def _admit(self, scope: Mapping[str, Any], send: Send) -> tuple[Connection, list[str]]:
@@ -155,6 +165,8 @@ class Gateway:
         if len(self.connections) >= services.limits.sockets:
             raise Refused("this gateway has all the sockets it can hold", code="too_many_requests")
         principal = await services.door.admit(key_of(headers, query, offered))
+        if self._sockets_of[principal.key_id] >= services.limits.sockets_per_key:
+            raise Refused("this key has all the sockets it may hold here", code="too_many_requests")
         chosen = next((name for name in offered if not name.startswith(SUBPROTOCOL)), next(iter(offered), None))
         await send({"type": "websocket.accept", "subprotocol": chosen})
         parameters = parse_qs(query)

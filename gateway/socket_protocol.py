@@ -1,7 +1,10 @@
-"""uvicorn's WebSocket protocol with a bounded send buffer in the kernel.
+"""uvicorn's WebSocket protocol with bounds on what one client can make the process hold.
 
-Left to itself the kernel grows the buffer to some megabytes for a client that does not read: memory that no window
-counts, and minutes of text that a client which left will never see.
+* The send buffer in the kernel. Left to itself the kernel grows it to some megabytes for a client that does not read:
+  memory that no window counts, and minutes of text that a client which left will never see.
+* Fragments: a message's size is bounded, the number of pieces it comes in is not, and empty ones cost nothing to send.
+* Messages that came in one read and wait to be handled: reading pauses with the first, the others are there already.
+* Pongs: a client that sends pings and reads nothing is not answered beyond what the buffers take.
 """
 
 from __future__ import annotations
@@ -11,8 +14,11 @@ import socket
 from typing import Any, Final
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode, Frame
 
 SEND_BUFFER_BYTES: Final = 64 * 1024  # what asyncio holds in user space before it says "full" is as much again
+FRAGMENTS: Final = 1024  # of one message: pieces of 1 KiB of the largest one that is read at all
+MESSAGES_WAITING: Final = 1024  # a key's whole burst of frames (Limits.frames_burst) in one read
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
@@ -23,3 +29,27 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         wire: Any = transport.get_extra_info("socket")
         if wire is not None:
             wire.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+
+    def handle_cont(self, event: Frame) -> None:
+        if len(self.frames) >= FRAGMENTS:
+            self._fail(CloseCode.MESSAGE_TOO_BIG, "a message in too many fragments")
+            return
+        super().handle_cont(event)
+
+    def send_receive_event_to_app(self) -> None:
+        if self.queue.qsize() >= MESSAGES_WAITING:
+            self._fail(CloseCode.POLICY_VIOLATION, "too many messages at once")
+            return
+        super().send_receive_event_to_app()
+
+    def handle_ping(self) -> None:
+        pong = b"".join(self.conn.data_to_send())
+        if self.writable.is_set():
+            self.transport.write(pong)
+
+    def _fail(self, code: CloseCode, reason: str) -> None:
+        """Ends the socket; what else came with the same read is not kept."""
+        self.frames = []
+        if not self.close_sent and not self.transport.is_closing():
+            self.conn.fail(code, reason)
+            self.handle_parser_exception()

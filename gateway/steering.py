@@ -25,6 +25,7 @@ from streams.errors import HeadstartError, InvalidInput
 from streams.events.base import InputItem
 
 PENDING_STEERS: Final = 8  # of one response
+STEERED_RESPONSES: Final = 64  # of one socket, that have steers waiting
 
 
 class _Waiting(msgspec.Struct, frozen=True):
@@ -34,23 +35,26 @@ class _Waiting(msgspec.Struct, frozen=True):
     items: tuple[InputItem, ...]
     event_id: Any
     showing: list[Subscription]
+    size_bytes: int
 
 
 class Steering:
     """The steers of one socket."""
 
-    __slots__ = ("_held", "_outlet", "_pending", "_principal", "_services")
+    __slots__ = ("_bytes", "_held", "_outlet", "_pending", "_principal", "_services")
 
     def __init__(self, services: Services, principal: Principal, outlet: Outlet) -> None:
-        self._held: dict[str, list[InputItem]] = {}  # response that waits for its client -> input of its steers
+        self._held: dict[str, list[_Waiting]] = {}  # response that waits for its client -> its steers
+        self._bytes = 0  # of frames whose input waits here
         self._services = services
         self._principal = principal
         self._outlet = outlet
         # turn -> successor -> what waits for it
         self._pending: dict[str, dict[str, _Waiting]] = {}
 
-    async def steer(self, body: Mapping[str, Any], attachments: Attachments) -> None:
-        """Handles one `response.steer`. Every refusal is a `response.steer.failed`."""
+    async def steer(self, body: Mapping[str, Any], attachments: Attachments, size_bytes: int = 0) -> None:
+        """Handles one `response.steer`, which came in a frame of this size. Every refusal is a
+        `response.steer.failed`."""
         given, previous = body.get("input"), body.get("previous_response_id")
         name = body.get("event_id")
         if not isinstance(previous, str) or not ids.is_id(ids.RESPONSE, previous):
@@ -75,13 +79,14 @@ class Steering:
         if place.ended or self._services.feed.ended(place.conversation, turn):
             self._failed("response_already_completed", "the response has ended", previous, given, lane, name)
             return
-        waiting = self._pending.setdefault(turn, {})
-        if len(waiting) >= PENDING_STEERS:
+        showing = [other for other in subscriptions if turn in other.turns]
+        waiting = self._waiting(turn, showing)
+        if waiting is None or self._bytes + size_bytes > self._services.limits.waiting_bytes:
             self._failed("too_many_pending_steers", "too much input waits already", previous, given, lane, name)
             return
         successor = self._services.intake.successor(turn, event_id)
-        showing = [other for other in subscriptions if turn in other.turns]
-        waiting[successor] = _Waiting(given, items, name, showing)
+        waiting[successor] = _Waiting(given, items, name, showing, size_bytes)
+        self._bytes += size_bytes * bool(showing)
         for other in showing:
             other.turns.setdefault(successor, lane)
         try:
@@ -89,7 +94,8 @@ class Steering:
                 self._principal, place.conversation, turn, successor, items, event_id
             )  # fmt: skip
         except HeadstartError as error:
-            waiting.pop(successor, None)
+            if waiting.pop(successor, None) is not None:
+                self._bytes -= size_bytes * bool(showing)
             for other in showing:
                 other.drop(successor)
             self._failed("successor_creation_failed", error.message, previous, given, lane, name)
@@ -100,6 +106,22 @@ class Steering:
             "sequence_number": self._sequence(place.conversation, turn, attachments),
         }  # fmt: skip
         self._outlet.answer(control("response.steer.accepted", fields, lane))
+
+    def _waiting(self, turn: str, showing: list[Subscription]) -> dict[str, _Waiting] | None:
+        """Where a steer of this turn waits; None when there is no room. One whose turn this socket does not show is
+        kept nowhere: nothing would ever come of it here."""
+        if not showing:
+            return {}
+        for other, steers in list(self._pending.items()):
+            if not any(other in shown.turns for steer in steers.values() for shown in steer.showing):
+                del self._pending[other]  # its successor has begun: what was steered is being answered
+                self._bytes -= sum(steer.size_bytes for steer in steers.values())
+        waiting = self._pending.get(turn)
+        if waiting is None:
+            if len(self._pending) + len(self._held) >= STEERED_RESPONSES:
+                return None
+            waiting = self._pending[turn] = {}
+        return waiting if len(waiting) < PENDING_STEERS else None
 
     def ended(self, turn: str, frame: Frame) -> None:
         """A response of this socket ended without a successor of its own: what waits for it is told."""
@@ -113,11 +135,12 @@ class Steering:
             for other in steer.showing:
                 other.turns.pop(successor, None)
             if not required:
+                self._bytes -= steer.size_bytes
                 code = "response_already_completed" if response["status"] == "completed" else "response_not_active"
                 message = f"the response ended ({response['status']}) before the input reached it"
                 self._failed(code, message, previous, steer.given, None, steer.event_id, frame.sequence)
                 continue
-            self._held.setdefault(previous, []).extend(steer.items)
+            self._held.setdefault(previous, []).append(steer)
             fields = {
                 "sequence_number": frame.sequence, "reason": "waiting_for_required_input",
                 "required_input": required, "event_id": steer.event_id,
@@ -127,8 +150,10 @@ class Steering:
 
     def prepended(self, request: CreateRequest) -> CreateRequest:
         """The request with the input that waited for it put before its own."""
-        held = self._held.pop(request.previous_response, None)
-        return msgspec.structs.replace(request, input=(*held, *request.input)) if held else request
+        held = self._held.pop(request.previous_response, [])
+        self._bytes -= sum(steer.size_bytes for steer in held)
+        items = [item for steer in held for item in steer.items]
+        return msgspec.structs.replace(request, input=(*items, *request.input)) if items else request
 
     def _sequence(self, conversation: str, turn: str, attachments: Attachments) -> int:
         for other in attachments.subscriptions(conversation):

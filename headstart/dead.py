@@ -25,7 +25,7 @@ from streams.errors import HeadstartError, InvalidInput, NotFound, Refused
 from streams.events.intake import TurnSubmit
 from streams.kafka_bus import KafkaBus
 from streams.settings import Settings
-from streams.signing import KEY_HEADER
+from streams.signing import GATEWAY, KEY_HEADER, command_secret, signed_by_gateway
 from streams.topology import DEAD_LETTERS, EVENTS
 
 T = TypeVar("T")
@@ -71,7 +71,8 @@ def show(
 
 def retry(letter: Letter) -> None:
     """Append the record to its topic again; prints where it stands now."""
-    topic, partition, offset = _run(lambda bus: put_back(bus, letter))
+    signing_key = Settings.from_env(os.environ).signing_key
+    topic, partition, offset = _run(lambda bus: put_back(bus, letter, signing_key))
     typer.echo(f"{topic}/{partition}@{offset}")
 
 
@@ -112,9 +113,10 @@ async def find(bus: Bus, place: str) -> tuple[Record, DeadLetter]:
     raise NotFound(f"there is no letter {place}", hint="`headstart dead list` prints those there are")
 
 
-async def put_back(bus: Bus, place: str) -> tuple[str, int, int]:
-    """Append a letter's record to the topic it came from; gives topic, partition, offset. Raises Refused for facts:
-    what stands in the log stands there, whoever could not read it."""
+async def put_back(bus: Bus, place: str, signing_key: str | None = None) -> tuple[str, int, int]:
+    """Append a letter's record to the topic it came from; gives topic, partition, offset. signing_key: signs a
+    gateway's submit, which becomes a turn of its own, anew. Raises Refused for facts: what stands in the log stands
+    there, whoever could not read it."""
     record, why = await find(bus, place)
     if why.topic == EVENTS.name:
         raise Refused(
@@ -123,10 +125,13 @@ async def put_back(bus: Bus, place: str) -> tuple[str, int, int]:
         )
     headers, value = original_headers(record), record.value
     submit = _submit(msgspec.structs.replace(record, topic=why.topic, headers=headers))
-    if submit is not None and record.header(KEY_HEADER) is None:
+    if submit is not None and record.header(KEY_HEADER) in (None, GATEWAY):
         turn = ids.successor_turn_id(submit.turn, f"dead letter {place}")
         kept = [(name, data) for name, data in headers if not name.startswith("ce_")]
         again = msgspec.structs.replace(submit, turn=turn)
+        if signing_key:
+            key = (record.key or b"").decode()
+            kept += signed_by_gateway(again, turn, why.topic, key, command_secret(signing_key))
         headers, value = encode(again, turn, record.source or "headstart dead", kept)
     headers.append(("dead_retry", place.encode()))
     future = await bus.post_raw(why.topic, why.partition, record.key, value, headers)

@@ -39,10 +39,11 @@ class Record(msgspec.Struct, frozen=True):
     value: bytes
 
     def header(self, name: str) -> str | None:
-        """A header's value as text, or None when it is missing."""
+        """A header's value as text, or None when it is missing. Whoever may write a record may put any bytes there, or
+        a null: what is no UTF-8 is replaced, and so is never equal to anything."""
         for key, value in self.headers:
             if key == name:
-                return value.decode()
+                return (value or b"").decode(errors="replace")
         return None
 
     @property
