@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Protocol, TypeVar
 
 from gateway.limits import Limits
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 HOME_PARTITIONS = 4  # enough that the turns of one gateway spread over several workers, and few enough to read
 WATCH_MS = 5000  # lag without progress for so long means that the reader hangs: it is rebuilt
 HISTORY_WAIT_MS = 50  # records up to the live position are there already; this only bounds a broker's hiccup
+READS_AT_ONCE = 16  # of history: each holds what its client fetched ahead, up to some megabytes; the others wait
 T = TypeVar("T")
 
 
@@ -87,6 +89,8 @@ class Feed:
         self._idle: OrderedDict[str, Channel] = OrderedDict()
         self._touching = asyncio.Lock()
         self._reader: Reader | None = None
+        self._asking: Reader | None = None  # reads nothing, so no question waits behind a fetch that is being held
+        self._reading_back = asyncio.Semaphore(READS_AT_ONCE)
         self._tasks: list[asyncio.Task[None]] = []
         self._home_turn = 0
         self._progress_at_ms = 0
@@ -94,6 +98,7 @@ class Feed:
     async def start(self) -> None:
         self.home = home_partitions(self._bus.partitions, self._seed)
         self._reader = await self._bus.reader(EVENTS.name, dict.fromkeys(self.home, "latest"))
+        self._asking = await self._bus.reader(EVENTS.name, {})
         self._next = {partition: self._reader.position(partition) for partition in self.home}
         self._progress_at_ms = self._now_ms()
         self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._watch())]
@@ -102,8 +107,9 @@ class Feed:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._reader is not None:
-            await self._reader.close()
+        for reader in (self._reader, self._asking):
+            if reader is not None:
+                await reader.close()
 
     @property
     def partitions(self) -> Sequence[int]:
@@ -197,11 +203,18 @@ class Feed:
             if partition in self._next:
                 return
             assert self._reader is not None
-            end = await self._reader.end_offset(partition)
+            end = await self._asked.end_offset(partition)
             await self._reader.add(partition, end)
             self._next[partition] = end
 
     # the log behind the live position
+
+    @property
+    def _asked(self) -> Reader:
+        """Whom to ask for offsets. Not the reader of the live side: its client is swapped when partitions change, and
+        with it goes every question that was asked on it."""
+        assert self._asking is not None
+        return self._asking
 
     async def open_turns_from(self, partition: int) -> int:
         """An offset at or before the first fact of every turn of the partition that may be open now.
@@ -209,24 +222,21 @@ class Feed:
         Two lower bounds hold: turns do not outlive their deadline, and the store knows where its oldest open turn
         began. The later one is taken.
         """
-        assert self._reader is not None
         oldest_ms = self._now_ms() - self._limits.longest_turn_ms
-        by_time = await self._reader.offset_for_time(partition, oldest_ms)
+        by_time = await self._asked.offset_for_time(partition, oldest_ms)
         if by_time is None:
-            by_time = await self._reader.end_offset(partition)
+            by_time = await self._asked.end_offset(partition)
         return max(by_time, await self._stored_from(partition))
 
     async def not_stored_from(self, partition: int, since_ms: int) -> int:
         """An offset at or before everything since `since_ms` that the store does not know yet."""
-        assert self._reader is not None
-        by_time = await self._reader.offset_for_time(partition, since_ms)
+        by_time = await self._asked.offset_for_time(partition, since_ms)
         if by_time is None:
-            by_time = await self._reader.end_offset(partition)
+            by_time = await self._asked.end_offset(partition)
         return max(by_time, await self._stored_from(partition))
 
     async def oldest(self, partition: int) -> int:
-        assert self._reader is not None
-        return await self._reader.start_offset(partition)
+        return await self._asked.start_offset(partition)
 
     async def _stored_from(self, partition: int) -> int:
         try:
@@ -244,8 +254,7 @@ class Feed:
         each: awaited for every step. join: called without a pause at the live position; from the next record on the
         live side has them. on_gap: what was to be read has aged out. What `each` raises ends the replay.
         """
-        reader = await self._bus.reader(EVENTS.name, {partition: begin})
-        try:
+        async with self._reading(partition, begin) as reader:
             while True:
                 if reader.position(partition) >= self._next[partition]:
                     fold.next_offset = max(fold.next_offset, reader.position(partition))
@@ -261,14 +270,11 @@ class Feed:
                         step = fold.receive(record)
                         if step is not None and each is not None:
                             await each(step)
-        finally:
-            await reader.close()
 
     async def scan(self, partition: int, begin: int, match: Callable[[Record], T | None]) -> T | None:
         """The first thing `match` makes of a record from `begin` to the end of the partition, None when it makes
         nothing of any."""
-        reader = await self._bus.reader(EVENTS.name, {partition: begin})
-        try:
+        async with self._reading(partition, begin) as reader:
             end = await reader.end_offset(partition)
             while reader.position(partition) < end:
                 for record in await reader.batch(wait_ms=HISTORY_WAIT_MS):
@@ -276,8 +282,17 @@ class Feed:
                     if found is not None:
                         return found
             return None
-        finally:
-            await reader.close()
+
+    @asynccontextmanager
+    async def _reading(self, partition: int, begin: int) -> AsyncIterator[Reader]:
+        """A short-lived reader of its own, of which there are READS_AT_ONCE: a thousand clients that come back at once
+        must not fetch a thousand times over at once."""
+        async with self._reading_back:
+            reader = await self._bus.reader(EVENTS.name, {partition: begin})
+            try:
+                yield reader
+            finally:
+                await reader.close()
 
     # the live side
 
@@ -324,8 +339,7 @@ class Feed:
             try:
                 stuck = False
                 for partition, at in list(self._next.items()):
-                    assert self._reader is not None
-                    if seen.get(partition) == at and await self._reader.end_offset(partition) > at:
+                    if seen.get(partition) == at and await self._asked.end_offset(partition) > at:
                         stuck |= self._next.get(partition) == at
                     seen[partition] = at
                 if stuck:
@@ -337,16 +351,18 @@ class Feed:
 
     async def _rebuild(self) -> None:
         async with self._touching:
-            old = self._reader
+            old = [reader for reader in (self._reader, self._asking) if reader is not None]
             try:
+                asking = await self._bus.reader(EVENTS.name, {})
                 self._reader = await self._bus.reader(EVENTS.name, dict(self._next))
             except HeadstartError as error:
                 log.warning("the reader of events could not be rebuilt: %s", error)
                 await asyncio.sleep(1)
                 return
+            self._asking = asking
             self.rebuilt += 1
-            if old is not None:
-                await old.close()
+            for reader in old:
+                await reader.close()
 
 
 def _report(task: asyncio.Future[None]) -> None:

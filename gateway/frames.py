@@ -58,7 +58,7 @@ class TurnProjector:
         self._offset = 0
         self._frames: list[Frame] = []
         self._output: list[dict[str, Any] | None] = []  # by output_index; None: voided, not in the end's output
-        self._texts: list[str] = []
+        self._text = bytearray()  # of the answer so far, in UTF-8: a list of deltas would cost 50 bytes for each
         self._message = -1  # output_index of the answer's item, -1 before its first delta
         self._delta_head = b""
         self._delta_tail = b""
@@ -123,7 +123,7 @@ class TurnProjector:
             self._put("headstart.tool.saved", fields)
         self._put("headstart.timeline", _timeline(self.accepted, event))
         if not whole:
-            text = "".join(self._texts)
+            text = self._text.decode()
             upto = self._last_delta.decode() or None
             self._put("headstart.delivered", {"upto": upto, "characters": len(text)})
         output = [item for item in self._output if item is not None]
@@ -163,7 +163,7 @@ class TurnProjector:
             return
         if self._message < 0:
             self._open_message()
-        self._texts.append(event.text)
+        self._text += event.text.encode()
         self._last_delta = cursor = self._cursors.text(self._offset, len(self._frames))
         self._append(
             TEXT_DELTA,
@@ -187,7 +187,7 @@ class TurnProjector:
 
     def _message_item(self, status: str) -> dict[str, Any]:
         item_id = ids.item_id("msg", self.accepted.turn, self._message)
-        return objects.message_item(item_id, status, "".join(self._texts))
+        return objects.message_item(item_id, status, self._text.decode())
 
     def _close_message(self, status: str) -> None:
         item = self._message_item(status)

@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple
 
 from streams.errors import HeadstartError, Misconfigured
+from streams.file_limit import raise_file_limit
 from streams.settings import Settings
 
 READY = "is ready"  # how a log line ends once a process serves, and no other line; whoever started it waits for it
@@ -36,6 +37,7 @@ def run_process(part: Part) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     configure_logging(settings.log_level)
+    raise_file_limit()
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(_until_told(part, settings))

@@ -110,8 +110,9 @@ class TopicEpoch(Event, frozen=True, kw_only=True):
 
 @event("worker.alive", "workers")
 class WorkerAlive(Event, frozen=True, kw_only=True):
-    """Sent every 500 ms. running: work items in progress; capacity: how many side by side; partitions: of its stage's
-    topic. leaving: the last word of a worker that drains."""
+    """Sent every 500 ms. running: work items in progress; capacity: how many side by side; waiting: taken up and not
+    begun, for want of a place; ended: how many have ended since the worker started. partitions: of its stage's topic.
+    leaving: the last word of a worker that drains."""
 
     worker: str
     stage: str
@@ -121,3 +122,5 @@ class WorkerAlive(Event, frozen=True, kw_only=True):
     partitions: tuple[int, ...] = ()
     models: tuple[str, ...] = ()
     leaving: bool = False
+    waiting: int = 0
+    ended: int = 0

@@ -107,8 +107,8 @@ def heading(before: dict[str, Any]) -> str:
     )
 
 
-def write(figures: dict[str, Any]) -> Path:
+def write(figures: dict[str, Any], name: str = "journey") -> Path:
     RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / f"journey-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
+    file = RESULTS / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
     file.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2))
     return file

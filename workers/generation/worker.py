@@ -59,6 +59,8 @@ class GenerationWorker(LaneWork):
     ) -> None:
         self.writer = writer or writer_name(STAGE)
         self.dropped = 0
+        self._waiting = 0  # requests that want a place in their model's engine
+        self._ended = 0
         self._bus = bus
         self._models = models
         self._clock = clock or Clock(lambda: time.time() * 1e3, lambda: time.monotonic() * 1e3)
@@ -110,6 +112,8 @@ class GenerationWorker(LaneWork):
             stage=STAGE,
             at_ms=self._clock.at_ms(),
             running=len(self._running),
+            waiting=self._waiting,
+            ended=self._ended,
             capacity=self._models.capacity,
             partitions=tuple(sorted(place.partition for place in self._lanes.assignment)),
             models=tuple(sorted(self._models.engines)),
@@ -151,7 +155,11 @@ class GenerationWorker(LaneWork):
         key = (request.turn, request.step)
         place = self._places.get(request.model)
         if place is not None:
-            await place.acquire()
+            self._waiting += 1
+            try:
+                await place.acquire()
+            finally:
+                self._waiting -= 1
         older = self._running.get(key)
         if max(self._newest.get(key, 0), older.request.epoch if older else 0) >= request.epoch:
             self.dropped += 1
@@ -173,6 +181,7 @@ class GenerationWorker(LaneWork):
         try:
             await generation.run()
         finally:
+            self._ended += 1
             if place is not None:
                 place.release()
             if self._running.get(key) is generation:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.feed import Feed
+from gateway.feed import READS_AT_ONCE, Feed
 from gateway.limits import Limits
 from gateway.resume import ConversationFold, Step
 from memory.memory_store import MemoryStore
@@ -43,6 +43,35 @@ class FragileBus(MemoryBus):
         return made
 
 
+class HeldFetches(FragileBus):
+    """A question to a reader that reads something is never answered, as one that waits behind a fetch that is held, or
+    whose client is swapped. Counts the readers of history that are open, at most."""
+
+    open = most_open = 0
+
+    async def reader(self, topic: str, start: Mapping[int, Start], *, gather_ms: int = 0) -> Reader:  # type: ignore[override]
+        made = await super().reader(topic, start)
+        end_offset, close = made.end_offset, made.close
+        history = any(where != "latest" for where in start.values())
+        self.open += history
+        self.most_open = max(self.most_open, self.open)
+        await asyncio.sleep(0)  # a real one connects meanwhile
+
+        async def held(partition: int) -> int:
+            if made.partitions:
+                await asyncio.Event().wait()
+            return await end_offset(partition)
+
+        async def closed() -> None:
+            self.open -= history
+            await close()
+
+        if not history:
+            made.end_offset = held  # type: ignore[method-assign]
+        made.close = closed  # type: ignore[method-assign]
+        return made
+
+
 class Heard:
     """A listener that keeps what it was given."""
 
@@ -57,8 +86,10 @@ class Heard:
 
 
 @asynccontextmanager
-async def feeding(limits: Limits | None = None) -> AsyncIterator[tuple[Feed, FragileBus]]:
-    bus = FragileBus(MemoryBroker(PARTITIONS, now_ms=lambda: AT_MS))
+async def feeding(
+    limits: Limits | None = None, kind: type[FragileBus] = FragileBus
+) -> AsyncIterator[tuple[Feed, FragileBus]]:
+    bus = kind(MemoryBroker(PARTITIONS, now_ms=lambda: AT_MS))
     await bus.start()
     store = MemoryStore()
     store.follow(bus.epoch)
@@ -191,3 +222,19 @@ async def test_replay_meets_the_live_side_without_gap_or_repeat() -> None:
         both = fold_steps + heard.types
         assert both.count("response.created") == both.count("response.completed") == 3
         assert both.count("response.output_text.delta") == 6
+
+
+async def test_no_question_waits_for_the_live_side() -> None:
+    async with feeding(kind=HeldFetches) as (feed, _):
+        away = [partition for partition in range(PARTITIONS) if partition not in feed.home]
+        found = await asyncio.gather(*[feed.channel(conversation_of(n, partition=n)) for n in away])
+        assert {channel.partition for channel in found} <= set(feed.partitions)
+
+
+async def test_many_who_come_back_at_once_do_not_all_read_at_once() -> None:
+    async with feeding(kind=HeldFetches) as (feed, bus):
+        assert isinstance(bus, HeldFetches)
+        several = [conversation_of(number, partition=feed.home[0]) for number in range(3 * READS_AT_ONCE)]
+        await asyncio.gather(*[feed.channel(conversation) for conversation in several])
+        assert bus.most_open == READS_AT_ONCE
+        assert bus.open == 0

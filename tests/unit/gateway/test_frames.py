@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -237,3 +238,20 @@ if __name__ == "__main__":
     for script in SCRIPTS:
         lines = b"".join(frame.body + b"\n" for frame in frames_of(SCRIPTS[script], submit_for(script)))
         (GOLDEN / f"{script}.jsonl").write_bytes(lines)
+
+
+def test_a_long_answer_costs_its_letters() -> None:
+    """The text of an open turn is kept for its end; deltas kept one by one would cost fifty bytes each."""
+    deltas = 5_000
+    log = FactLog(CONVERSATION)
+    log.turn(SUBMIT, answer(["abc"] * deltas)[:-1])
+    fold = ConversationFold(CONVERSATION, EPOCH)
+    tracemalloc.start()
+    try:
+        for record in log.records:
+            fold.receive(record)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert fold.open_turns() == [SUBMIT.turn]
+    assert kept < deltas * len("abc") * 4 + 64 * 1024

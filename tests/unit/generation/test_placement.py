@@ -109,3 +109,34 @@ def test_what_was_placed_counts_until_the_worker_says_so_itself() -> None:
 def test_with_nobody_there_a_partition_is_chosen_all_the_same(partitions: int) -> None:
     chosen = {fleet().choose(f"conv_{number}", "default", 0.0, partitions) for number in range(200)}
     assert chosen == set(range(partitions))
+
+
+def test_what_has_probably_ended_frees_its_place() -> None:
+    """Ten places, always in use, an answer a second each: half a second after its last word five are free."""
+    placement = fleet(alive(0, running=10, workers=2), alive(1, running=10, workers=2))
+    for second in (1, 2):
+        placement.hear(alive(0, running=10, workers=2, ended=10 * second), second * 1_000.0)
+        placement.hear(alive(1, running=10, workers=2), second * 1_000.0)
+    chosen = [holder(placement.choose(f"conv_{n}", "default", 2_500.0, PARTITIONS), 2) for n in range(5)]
+    assert chosen == [0] * 5
+
+
+def test_when_all_are_full_the_one_with_a_place_soonest_takes_it() -> None:
+    """Worker 1 is five times slower, and so its shorter queue is the longer wait."""
+    placement = fleet(alive(0, running=10, waiting=3, workers=2), alive(1, running=10, waiting=1, workers=2))
+    placement.hear(alive(0, running=10, waiting=3, workers=2, ended=50), 1_000.0)
+    placement.hear(alive(1, running=10, waiting=1, workers=2, ended=10), 1_000.0)
+    assert holder(placement.choose("conv_a", "default", 1_000.0, PARTITIONS), 2) == 0
+
+
+def test_what_waits_for_a_place_counts() -> None:
+    placement = fleet(alive(0, running=4, waiting=6), alive(1, running=4))
+    assert {holder(placement.choose(f"conv_{n}", "default", 0.0, PARTITIONS)) for n in range(4)} == {1}
+
+
+def test_a_worker_that_came_back_has_no_pace_yet() -> None:
+    """Its count began again; that is no negative pace."""
+    placement = fleet(alive(0, running=1, ended=500))
+    placement.hear(alive(0, running=9, ended=3), 500.0)
+    placement.hear(alive(1, running=1), 500.0)
+    assert holder(placement.choose("conv_a", "default", 600.0, PARTITIONS)) == 1

@@ -1,0 +1,83 @@
+"""`python -m tests.bench.gateway`: what a gateway holds, what it costs, and how it compares, in figures.
+
+Everything that is measured is started for it and stopped after it, whatever happens. Nothing is asserted on time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from streams.file_limit import raise_file_limit
+from streams.process import new_event_loop
+from streams.settings import Settings
+from tests.bench import report
+from tests.bench.__main__ import kafka_at_hand, say
+from tests.bench.driving import clock
+from tests.bench.gateway.parts import Part, World
+
+PARTS: Final = {
+    "idle": "connections that only exist",
+    "traffic": "what the traffic of others costs",
+    "stalled": "clients that stop reading",
+    "resume": "coming back on another gateway",
+    "slow_worker": "one of three generation workers is slow",
+}
+
+
+def options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.gateway", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="short runs: that it works, and rough figures")
+    parser.add_argument("--only", choices=list(PARTS), action="append", help="only this part; may be repeated")
+    parser.add_argument("--broker", choices=("tansu", "kafka"), help="default: Kafka where KAFKA_HOME names one")
+    parser.add_argument(
+        "--data", type=Path, help="folder for logs and data, kept afterwards; without it a temporary one"
+    )
+    return parser.parse_args(arguments)
+
+
+def kafka_home(chosen: argparse.Namespace) -> Path | None:
+    found = kafka_at_hand()
+    if isinstance(found, str):
+        if chosen.broker == "kafka":
+            sys.exit(f"Apache Kafka can not be used: {found}")
+        return None
+    return None if chosen.broker == "tansu" else found.home
+
+
+async def bench(chosen: argparse.Namespace, folder: Path) -> None:
+    home = kafka_home(chosen)
+    cache = Settings.from_env({}).cache
+    world = World(folder, cache, home, chosen.quick, say)
+    figures: dict[str, Any] = {"machine": report.machine(), "quick": chosen.quick}
+    figures["broker"] = "Apache Kafka" if home else "Tansu"
+    sys.stdout.write(f"{report.heading(figures['machine'])} Broker: {figures['broker']}.\n")
+    for name in chosen.only or PARTS:
+        say(f"{name}: {PARTS[name]} …")
+        part: Part = importlib.import_module(f"tests.bench.gateway.{name}").run
+        began = clock()
+        section = await part(world)
+        figures[name] = section.figures
+        sys.stdout.write(f"\n## {section.title}\n\n{section.text}\n")
+        sys.stdout.flush()
+        say(f"{name}: done in {clock() - began:.0f} s")
+    sys.stdout.write(f"\nJSON: {report.write(figures, 'gateway')}\n")
+
+
+if __name__ == "__main__":
+    chosen = options(sys.argv[1:])
+    raise_file_limit()
+    data = chosen.data or Path(tempfile.mkdtemp(prefix="headstart-bench-"))
+    try:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(bench(chosen, data))
+    finally:
+        if chosen.data is None:
+            shutil.rmtree(data, ignore_errors=True)
