@@ -8,7 +8,7 @@ from streams.codec import Record
 from streams.events.intake import TurnSubmit
 from streams.watermark import Watermark
 from workers.planning.live import LiveTurn
-from workers.planning.partition import PartitionView, Seen
+from workers.planning.partition import PartitionView
 
 
 class HeldPartition:
@@ -53,10 +53,3 @@ class HeldPartition:
         if self._read_at:
             events = min(events, self._read_at[0][1])
         return done, events if events >= 0 else None
-
-    def concerns(self, seen: Seen, writer: str) -> bool:
-        """Whether a fact of another owner says that the partition was elsewhere, or is: it is about the course of a
-        turn, and neither of a turn that is being adopted here nor from before the end was reached."""
-        adopting = self.adopting.get(seen.identity.subject)
-        late = adopting is not None and seen.identity.epoch < adopting.writer.epoch
-        return self.caught_up and seen.identity.stage == "turn" and seen.source != writer and not late

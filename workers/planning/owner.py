@@ -35,6 +35,7 @@ from streams.events.turn import TurnAccepted, TurnAdopted
 from streams.taken import Taken
 from streams.topology import EVENTS, TURNS
 from workers.planning.commands import Called, CallHeard, Generated
+from workers.planning.contest import is_foreign, ours_from
 from workers.planning.doing import Doing, Later, by_the_loop
 from workers.planning.holding import HeldPartition
 from workers.planning.intake import Intake
@@ -48,13 +49,11 @@ from workers.planning.services import Check, check_service
 
 log = logging.getLogger("headstart.turns")
 GROUP = "turns"
-DEADLINE_MS = 120_000  # of a turn whose submitter named none
 COMMIT_EVERY_S = 0.5
 PEER_PAUSE_S = 0.5
 RECORDS_AT_ONCE = 32  # taken before the loop's other work has its turn: 1 to 3 ms
 CALLS_DRAIN_S = 5.0
 Take = Callable[[HeldPartition, Record], Awaitable[None]]
-QUEUED_PER_CONVERSATION = 16
 
 
 class Manifests(Protocol):
@@ -267,14 +266,11 @@ class TurnOwner:
         self._leaving = [live for live in self._leaving if live.calls_in_flight]
 
     async def _contest(self, partition: HeldPartition) -> None:
-        """Another owner wrote of turns here: this worker was away without knowing it, and is back, or does not know
-        yet that it is not. Only a member can commit, so a commit of what is committed tells which. Turns that nobody
-        carries are adopted; if one of our own was, the partition is taken up anew from what is committed."""
+        """Another owner wrote of turns here (contest.py). Those that nobody carries are adopted; if one of our own was
+        concerned, the partition is taken up anew. Raises PeerError while it is not known to be ours."""
         group = self._group
         assert group is not None
-        places = [Place(topic.name, partition.number) for topic in (TURNS, EVENTS)]
-        committed = {place: await group.committed(place) or 0 for place in places}
-        await group.commit(committed)
+        begin = await ours_from(group, partition)
         log.warning("partition %d was another owner's meanwhile", partition.number)
         turns, partition.contested = partition.contested, set()
         if not turns & partition.lives.keys():
@@ -282,7 +278,7 @@ class TurnOwner:
             return
         self._let_go(partition.number)
         self.partitions[partition.number] = HeldPartition(partition.number, -1)
-        for place, position in committed.items():
+        for place, position in begin.items():
             await group.seek(place, position)
 
     async def _fact(self, partition: HeldPartition, record: Record) -> None:
@@ -296,7 +292,7 @@ class TurnOwner:
             return
         if seen is None:
             return
-        if partition.concerns(seen, self.writer):
+        if is_foreign(partition, seen, self.writer):
             partition.contested.add(seen.identity.subject)
         live = partition.lives.get(seen.identity.subject)
         if live is not None:
