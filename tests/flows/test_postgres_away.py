@@ -11,7 +11,7 @@ from streams.events.calling import CallAnswered
 from streams.events.intake import TurnSubmit
 from streams.events.registering import SkillPointed, SkillRegistered
 from streams.events.turn import TurnCompleted, TurnFailed
-from tests.flows.test_turn_owner import PLAN, T0, World, world
+from tests.support.turn_world import PLAN, T0, World, world
 
 pytestmark = pytest.mark.asyncio
 

@@ -11,7 +11,7 @@ from streams.events.calling import CallFired
 from streams.events.conversation import ConversationOpened
 from streams.events.turn import TurnAccepted, TurnAdopted, TurnCompleted
 from streams.writer import StageWriter
-from tests.flows.test_turn_owner import PLAN, T0, World, world
+from tests.support.turn_world import PLAN, T0, World, world
 from workers.planning.holding import HeldPartition
 
 pytestmark = pytest.mark.asyncio
