@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tests.support.plan_mutations import NOT_MENDED, SKILLS, Plan, Sample
+from tests.support.plan_mutations import Sample
+from tests.support.plan_writing import SKILLS, Plan
 from workers.toolcalls import CallClosed, Parser, Repaired
 from workers.toolcalls.facts import Fact
 
@@ -46,8 +47,3 @@ class Tally:
         if calls_of(facts) != sample.calls:
             self.unusable[key] += 1
             self.examples.setdefault(key, sample.text)
-
-    def total(self, *, mended: bool) -> tuple[int, int]:
-        """Plans and unusable ones, over the kinds that are mended (and whole plans) or over those that are not."""
-        keys = [key for key in self.plans if (key not in NOT_MENDED) == mended]
-        return sum(self.plans[key] for key in keys), sum(self.unusable[key] for key in keys)

@@ -51,6 +51,11 @@ def types_of(schema: Any) -> frozenset[str] | None:
     return frozenset(found & _TYPES.keys()) or None
 
 
+def fits(value: Any, types: frozenset[str]) -> bool:
+    """Whether a value is of one of these types."""
+    return any(_TYPES[name](value) for name in types)
+
+
 def coerce(text: str, types: frozenset[str] | None) -> tuple[Any, str | None]:
     """The value of a bare text, and the rule that was needed to read it (None: the text reads so as it stands).
 
@@ -75,6 +80,6 @@ def coerce(text: str, types: frozenset[str] | None) -> tuple[Any, str | None]:
         return value, rule
     if isinstance(value, float) and "integer" in types and "number" not in types and value.is_integer():
         return int(value), rule
-    if any(_TYPES[name](value) for name in types):
+    if fits(value, types):
         return value, rule
     return text, "value_type"

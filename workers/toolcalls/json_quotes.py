@@ -3,14 +3,17 @@
 A quote before a comma or a closing bracket ends its string, always: so nothing that is JSON is read otherwise. What a
 model left out or forgot is told apart by what could follow in either case: a further member or element (then a comma
 is missing), or anything else (then the quote is text). Once a string holds such a quote, a later one ends it only if
-what stands behind its comma is a member or element too. Where both readings hold, the quote ends its string, and the
-grammar finds the text malformed.
+what stands behind its comma is a member or element too; or, where that element has quotes inside itself, if the quotes
+in this string are paired. Where both readings hold, the quote ends its string, and the grammar finds the text
+malformed.
 """
 
 from __future__ import annotations
 
 import re
 
+_SPACES = frozenset(("", *" \t\r\n"))
+_BEFORE_PHRASE = _SPACES | frozenset("([{-/")
 _GAP = re.compile(r"[ \t\r\n]*").match
 # Space that a quote may have behind it and still be text.
 _GAP_MAX = 64
@@ -27,14 +30,31 @@ _ELEMENT = re.compile(rf'[{{\[]|(?:{_TEXT}"|{_WORD}){_SPACE}[,\]]').match
 _HALF_ELEMENT = re.compile(rf'(?:{_TEXT}(?:\\|"{_SPACE})?|[-+.\w]{{1,40}}{_SPACE})\Z').match
 
 
+class Quotes:
+    """The quotes that a string holds so far: whether there are any, and whether one of them waits for its partner."""
+
+    __slots__ = ("any", "unpaired")
+
+    def __init__(self) -> None:
+        self.any = self.unpaired = False
+
+    def add(self, before: str, after: str) -> None:
+        """A quote in the text, between these characters (empty at the string's beginning). Behind a space it opens a
+        phrase; behind anything else, without one that is open, it is a mark of its own (`5" wide`).
+        """
+        self.any = True
+        self.unpaired = not self.unpaired and before in _BEFORE_PHRASE and after not in _SPACES
+
+
 def quote_ends(
-    text: str, pos: int, *, of_object: bool, known: frozenset[str] | None, mended: bool, whole: bool
+    text: str, pos: int, *, of_object: bool, known: frozenset[str] | None, quotes: Quotes, whole: bool
 ) -> bool | None:
     """Whether the double quote right before `pos` ends its string; None where more text is needed to say.
 
     `of_object` says that the string is a member's value (else a list's element), `known` which bare keys the object may
-    have (None: any), `mended` that the string holds a quote already, `whole` that no more text will come.
+    have (None: any), `quotes` what quotes the string holds already, `whole` that no more text will come.
     """
+    mended = quotes.any
     # A string with quotes in it is not taken as whole where the text ends: its end would be a guess.
     undecided = not mended if whole else None
     at = _end_of_gap(text, pos)
@@ -53,7 +73,10 @@ def quote_ends(
             return True
         if at >= len(text):
             return undecided
-        return _follows(text, at, of_object=of_object, known=known, whole=whole)
+        found = _follows(text, at, of_object=of_object, known=known, whole=whole)
+        if found is False and not of_object and text[at] == '"':
+            return not quotes.unpaired
+        return found
     if c == ":":
         return not mended
     if at > pos and c == "#":

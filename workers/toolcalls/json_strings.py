@@ -12,7 +12,7 @@ import re
 from workers.toolcalls import repair
 from workers.toolcalls.decode import string_text, string_value
 from workers.toolcalls.facts import ArgumentsDelta, Path, Repaired, StringPart
-from workers.toolcalls.json_quotes import quote_ends
+from workers.toolcalls.json_quotes import Quotes, quote_ends
 from workers.toolcalls.reader import Ended, Malformed, Reader, Steps
 
 # A stretch of string content that is valid as it stands; an escaped high surrogate only together with its low one.
@@ -154,12 +154,12 @@ def _mended(reader: Reader, index: int | None) -> str | None:
     return "\\\\"
 
 
-def stands(reader: Reader, *, of_object: bool, known: frozenset[str] | None, mended: bool = False) -> Steps:
+def stands(reader: Reader, quotes: Quotes, *, of_object: bool, known: frozenset[str] | None) -> Steps:
     """Whether the double quote just read ends its string, as json_quotes.py decides; nothing more is read."""
     reader.pos -= 1
     whole = False
     while (
-        found := quote_ends(reader.buf, reader.pos + 1, of_object=of_object, known=known, mended=mended, whole=whole)
+        found := quote_ends(reader.buf, reader.pos + 1, of_object=of_object, known=known, quotes=quotes, whole=whole)
     ) is None:
         try:
             yield from reader.more()
@@ -172,14 +172,22 @@ def stands(reader: Reader, *, of_object: bool, known: frozenset[str] | None, men
 
 
 def reopened(
-    reader: Reader, index: int, path: Path, raw: list[str], *, of_object: bool, known: frozenset[str] | None
+    reader: Reader,
+    index: int,
+    path: Path,
+    raw: list[str],
+    quotes: Quotes,
+    *,
+    of_object: bool,
+    known: frozenset[str] | None,
 ) -> Steps:
     """The rest of a string whose closing quote, just read, is text; returns the JSON text of all of it, in `raw` while
     it grows. It ends with a quote that is seen to end it, never with the text.
     """
     ends = False
-    text = ""
+    text = "".join(raw)
     while not ends:
+        quotes.add(text[-1:], reader.buf[reader.pos : reader.pos + 1])
         reader.emit(Repaired(index, "inner_quotes", reader.position - 1))
         raw.append('\\"')
         if reader.partial:
@@ -187,7 +195,7 @@ def reopened(
             if reader.string_parts:
                 reader.emit(StringPart(index, path, '"'))
         text = yield from string(reader, index, path, raw, to_end=False)
-        ends = yield from stands(reader, of_object=of_object, known=known, mended=True)
+        ends = yield from stands(reader, quotes, of_object=of_object, known=known)
     if reader.buf[reader.pos : reader.pos + 1] not in _BEHIND_END:
         raise Malformed(reader.position, "unexpected_text", "a quote that ends a string or begins a key")
     return text

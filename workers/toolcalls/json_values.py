@@ -28,6 +28,7 @@ from workers.toolcalls.facts import (
 )
 from workers.toolcalls.json_parts import captured, key_text, scalar, word
 from workers.toolcalls.json_parts import key as read_key
+from workers.toolcalls.json_quotes import Quotes
 from workers.toolcalls.json_strings import reopened, stands, string
 from workers.toolcalls.reader import Ended, Malformed, Reader, Steps
 
@@ -326,10 +327,11 @@ def read_value(reader: Reader, sink: Sink, depth: int) -> Steps:
             # The quote of this string may be text, as what follows it will show; if so the value closes once more.
             reader.buf, reader.pos, reader.base = buf, pos, base
             members = known if len(stack) == 1 else None
-            if not (yield from stands(reader, of_object=is_object, known=members)):
+            quotes = Quotes()
+            if not (yield from stands(reader, quotes, of_object=is_object, known=members)):
                 sink.open_string = (key, raw := [text])
                 before = len(text)
-                text = yield from reopened(reader, index, (*path, key), raw, of_object=is_object, known=members)
+                text = yield from reopened(reader, index, (*path, key), raw, quotes, of_object=is_object, known=members)
                 sink.open_string = None
                 told(text[before:])
                 value = container[key] = string_value(text)

@@ -9,9 +9,8 @@ once.
 
 Repair mode mends, each time with a `Repaired` fact: indentation, tab_indentation, missing_space, equals_sign,
 plain_colon, reserved_character, apostrophe, inner_quotes, text_after_quote, missing_quote, unindented_text,
-duplicate_key, not_a_number, invalid_escape, lone_surrogate, value_type,
-list_marker and, when the model stopped by itself,
-missing_close; a broken flow container is read by the JSON repairs.
+duplicate_key, not_a_number, invalid_escape, lone_surrogate, value_type, list_marker, line_comma, curly_quotes and, when
+the model stopped by itself, missing_close; a broken flow container is read by the JSON repairs.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ import re
 from typing import Any, Literal
 
 from workers.toolcalls.calls import OpenCall
-from workers.toolcalls.coerce import STRING, types_of
 from workers.toolcalls.facts import ArgumentClosed, Limits, ParseError
 from workers.toolcalls.reader import Ended, Malformed, Reader, Steps
 from workers.toolcalls.stream import Stream
+from workers.toolcalls.yaml_doubt import Doubt
 from workers.toolcalls.yaml_lines import Lines
-from workers.toolcalls.yaml_scalars import SWITCHES, unescape
+from workers.toolcalls.yaml_scalars import unescape
 from workers.toolcalls.yaml_values import inline
 
 _LOOSE_KEY = re.compile(r"""["']?([A-Za-z_][\w.-]*)["']?[ \t]*(:|=)[ \t]*""").match
@@ -68,19 +67,26 @@ def sequence(lines: Lines, column: int, parent: int, depth: int) -> Steps:
     return found
 
 
-def next_item(lines: Lines, column: int, parent: int) -> Steps:
+def next_item(lines: Lines, column: int, parent: int, *, numbered: bool = False) -> Steps:
     """The first character of the list's next item, whose dash is read and whose first line is at the head; empty for
-    an item without a value, None where the list ends.
+    an item without a value, None where the list ends. If the list may be `numbered`, a number stands for a dash.
     """
     c = yield from lines.head()
-    if not c or (lines.column <= parent and lines.column != column) or not (yield from lines.dashed()):
+    if not c or (lines.column <= parent and lines.column != column):
+        return None
+    size = 1 if (yield from lines.dashed()) else 0
+    if not size and numbered:
+        size = yield from lines.number()
+    if not size:
         return None
     if lines.column != column:
         lines.mend("indentation", "a list item that is not below the first one")
     if c == "*":
         lines.mend("list_marker", "a star for a dash")
-    lines.reader.pos += 1
-    lines.column += 1
+    elif c != "-":
+        lines.mend("numbered_list", "a number for a dash")
+    lines.reader.pos += size
+    lines.column += size
     c = yield from lines.gap()
     if c:
         lines.c, lines.fresh = c, True
@@ -128,7 +134,7 @@ def read_key(lines: Lines) -> Steps:
 
 def behind(lines: Lines, column: int, depth: int, call: OpenCall | None = None, key: str = "") -> Steps:
     """The value behind a key of a mapping at `column`: on its line, or on the lines below it."""
-    lines.plain = None
+    lines.plain, lines.comma = None, False
     c = yield from lines.gap()
     if c:
         return (yield from inline(lines, column, depth, c, call, key))
@@ -144,15 +150,17 @@ def read_arguments(lines: Lines, call: OpenCall, column: int, parent: int) -> St
     depth = reader.limits.depth - 1
     reader.bound = reader.position + reader.limits.arguments_size
     call.begin()
+    doubt = Doubt(lines, call)
     while (key := (yield from next_key(lines, column, parent))) is not None:
-        yield from read_argument(lines, call, key, column, depth)
+        yield from read_argument(lines, doubt, key, column, depth)
+    doubt.settle()
     call.end()
     reader.bound = None
 
 
-def read_argument(lines: Lines, call: OpenCall, key: str, column: int, depth: int) -> Steps:
+def read_argument(lines: Lines, doubt: Doubt, key: str, column: int, depth: int) -> Steps:
     """One argument, from behind its key's colon."""
-    reader = lines.reader
+    reader, call = lines.reader, doubt.call
     at = reader.position
     key = call.parameter(key, at)
     if key in call.root and lines.mending:
@@ -162,28 +170,7 @@ def read_argument(lines: Lines, call: OpenCall, key: str, column: int, depth: in
     if reader.bound is not None:
         reader.hold_to(reader.bound)
     if len(call.json) == before:
-        call.argument(key, fitted(lines, call, key, value, at))
-
-
-def fitted(lines: Lines, call: OpenCall, key: str, value: Any, at: int) -> Any:
-    """The value as its schema's type wants a plain scalar (repair mode): text stays text, `yes` may be a boolean."""
-    text = lines.plain
-    if text is None or not lines.mending:
-        return value
-    types = types_of(call.properties.get(key))
-    if types is None:
-        return value
-    if types == STRING and value is not None and not isinstance(value, str):
-        lines.mend("value_type", "a plain scalar that is not text", at)
-        return text
-    if isinstance(value, str) and "string" not in types:
-        if "boolean" in types and text.lower() in SWITCHES:
-            lines.mend("yaml_boolean", "a word for a boolean", at)
-            return SWITCHES[text.lower()]
-        if text == "None":
-            lines.mend("python_literal", "a literal of another language", at)
-            return None
-    return value
+        doubt.take(key, value, at)
 
 
 class PushYaml(Stream):

@@ -13,7 +13,7 @@ from typing import Any
 
 from workers.toolcalls.decode import scalar_value
 from workers.toolcalls.facts import Fact, Repaired
-from workers.toolcalls.json_quotes import quote_ends
+from workers.toolcalls.json_quotes import Quotes, quote_ends
 from workers.toolcalls.reader import Malformed
 
 # Words of other languages in place of a value: the rule's name and the value that is meant.
@@ -186,7 +186,7 @@ class _Loose:
 
     def _string(self, quote: str, of_object: bool | None = None) -> str:
         """A string, or a key: only in a string (`of_object` says of what) may an unescaped quote be text."""
-        mended = False
+        quotes = Quotes()
         if quote == "'":
             self.told("single_quotes")
         elif quote == "“":
@@ -202,14 +202,14 @@ class _Loose:
             self.pos = match.end()
             c = text[self.pos : self.pos + 1]
             if not c:
-                if mended:
+                if quotes.any:
                     raise self.malformed("a string with quotes in it that never ends")
                 return "".join(parts)
             if c == '"' == quote and of_object is not None:
-                ends = quote_ends(text, self.pos + 1, of_object=of_object, known=None, mended=mended, whole=True)
+                ends = quote_ends(text, self.pos + 1, of_object=of_object, known=None, quotes=quotes, whole=True)
                 if not ends:
                     self.told("inner_quotes")
-                    mended = True
+                    quotes.add("".join(parts[-2:])[-1:], text[self.pos + 1 : self.pos + 2])
                     parts.append(c)
                     self.pos += 1
                     continue

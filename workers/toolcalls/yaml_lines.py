@@ -22,6 +22,8 @@ _KEY = re.compile(
 ).match
 # A key implied by its colon ends within this many characters, as YAML says.
 _KEY_SIZE = 1024
+_NUMBER = re.compile(r"[0-9]{1,3}[.)](?=[ \t\r\n])").match
+_HALF_NUMBER = re.compile(r"[0-9]{1,3}[.)]?\Z").match
 # What one tab in the indentation counts for; models that write tabs write one where others write two spaces.
 TAB_COLUMNS = 2
 FENCE = "```"
@@ -32,7 +34,20 @@ class Lines:
     block around it) `c` is empty and `column` -1. `fresh` says that nothing of the line was read yet.
     """
 
-    __slots__ = ("c", "column", "cut", "fenced", "fresh", "index", "mending", "over", "plain", "reader", "started")
+    __slots__ = (
+        "c",
+        "column",
+        "comma",
+        "cut",
+        "fenced",
+        "fresh",
+        "index",
+        "mending",
+        "over",
+        "plain",
+        "reader",
+        "started",
+    )
 
     def __init__(self, reader: Reader, *, fenced: bool = False) -> None:
         self.reader = reader
@@ -46,6 +61,7 @@ class Lines:
         self.over = False  # the block's end was read
         self.cut: Ended | None = None  # the text ended, in the middle of a line
         self.plain: str | None = None  # the text of the last scalar, if that was a plain one
+        self.comma = False  # a comma stood behind the last value, which was quoted or in brackets
 
     def mend(self, rule: str, message: str, at: int | None = None) -> None:
         """Tells a repair; in strict mode raises Malformed."""
@@ -201,6 +217,18 @@ class Lines:
         while reader.pos + 1 >= len(reader.buf):
             yield from self.more()
         return reader.buf[reader.pos + 1] in " \t\r\n"
+
+    def number(self) -> Steps:
+        """How long the number is that stands at the head for a dash (repair mode), as in `1. name: x`; 0 for none."""
+        reader = self.reader
+        while self.mending and self.c.isdigit():
+            match = _NUMBER(reader.buf, reader.pos)
+            if match is not None:
+                return len(match.group())
+            if _HALF_NUMBER(reader.buf, reader.pos) is None:
+                break
+            yield from self.more()
+        return 0
 
     def key(self) -> Steps:
         """The key that stands here with its colon, as a match that is not read yet; None where no key stands here."""

@@ -19,12 +19,13 @@ _HEADER = re.compile(r"[|>](?:([-+]?)([1-9]?)|([1-9])([-+]))[ \t]*(?:[ \t]#.*)?"
 _DOUBLE = re.compile(r'((?:[^"\\]|\\.)*)("?)', re.DOTALL).match
 _SINGLE = re.compile(r"((?:[^']|'')*)('?)").match
 _AFTER_QUOTE = re.compile(r"[ \t]*(?:[ \t]#.*)?").fullmatch
+_COMMA = re.compile(r"[ \t]*,[ \t]*(?:[ \t]#.*)?").fullmatch
 _RESERVED = "&*!%@`"
 
 
 def inline(lines: Lines, parent: int, depth: int, c: str, call: OpenCall | None = None, key: str = "") -> Steps:
     """A scalar or flow container that begins with `c`, here. With a call, literal text is told as it comes."""
-    lines.plain = None
+    lines.plain, lines.comma = None, False
     if c in "|>":
         return (yield from block(lines, parent, call, key))
     if c in "\"'":
@@ -88,7 +89,9 @@ def quoted(lines: Lines, parent: int, quote: str) -> Steps:
         assert match is not None
         if match.group(2):
             rest = line[match.end() :]
-            if _AFTER_QUOTE(rest) is None:
+            if lines.mending and _COMMA(rest) is not None:
+                _comma(lines)
+            elif _AFTER_QUOTE(rest) is None:
                 line = _mended_quote(lines, line, match, quote, start, first=not written)
                 if not line.endswith(quote) and not written:
                     lines.plain = None
@@ -118,6 +121,12 @@ def quoted(lines: Lines, parent: int, quote: str) -> Steps:
     for rule in rules:
         lines.mend(rule, "a broken escape", start)
     return value
+
+
+def _comma(lines: Lines) -> None:
+    """A comma ends the line of a closed value."""
+    lines.mend("line_comma", "a comma at a line's end")
+    lines.comma = True
 
 
 def _begins_entry(lines: Lines) -> Steps:
@@ -154,7 +163,9 @@ def flow(lines: Lines, depth: int) -> Steps:
             raise Malformed(start, "too_deep", "too many containers deep")
         if end is not None:
             written.append(line[:end])
-            if _AFTER_QUOTE(line[end:]) is None:
+            if lines.mending and _COMMA(line[end:]) is not None:
+                _comma(lines)
+            elif _AFTER_QUOTE(line[end:]) is None:
                 lines.mend("text_behind", "text behind a closed container")
             break
         written.append(line)

@@ -29,6 +29,7 @@ from workers.toolcalls.prose import Prose, Stops
 from workers.toolcalls.push_yaml import behind, next_item, next_key, node, read_argument, read_arguments
 from workers.toolcalls.reader import Ended, Malformed, Reader, Steps
 from workers.toolcalls.repair import near_name
+from workers.toolcalls.yaml_doubt import Doubt
 from workers.toolcalls.yaml_lines import FENCE, Lines
 
 _TAGGED = ("```yaml\n", "```yml\n", "```YAML\n", "```yaml\r\n")
@@ -39,12 +40,12 @@ _OTHER_LISTS = frozenset({"plan", "steps", "actions", "tools", "functions"})
 _ENTRIES = _NAMES | _ARGUMENTS | LIST_KEYS | _OTHER_LISTS
 _KEYS = "|".join(sorted(_ENTRIES | {"type", "id"}, key=len, reverse=True))
 # Where a plan may begin behind words without a block around it (repair mode).
-_LOOSE_STARTS = ("\n- name:", "\n- tool:", "\n- function:", "\ncalls:", "\ntool_calls:")
+_LOOSE_STARTS = ("\n- name:", "\n1. name:", "\n- tool:", "\n- function:", "\ncalls:", "\ntool_calls:")
 # What a plan begins with, behind comments, a document mark and a dash.
 _OPENING = (
-    r"""(?:[ \t]*(?:#[^\n]*|---[ \t]*)?\r?\n)*[ \t]*(?:[-*][ \t\r\n]+|---[ \t]*\n)*["']?(?:%s)["']?[ \t]*:|\s*[\[{]"""
+    r"""(?:[ \t]*(?:#[^\n]*|---[ \t]*)?\r?\n)*[ \t]*(?:%s[ \t\r\n]+|---[ \t]*\n)*["']?(?:%s)["']?[ \t]*:|\s*[\[{]"""
 )
-_STRICT_OPENING = re.compile(_OPENING % _KEYS)
+_STRICT_OPENING = re.compile(_OPENING % ("[-*]", _KEYS))
 _OPENING_SIZE = 512
 
 
@@ -52,7 +53,8 @@ def _opening(session: Session, *, mending: bool) -> re.Pattern[str]:
     """What a plan begins with; where slips are mended, also in other letters and with a skill's name as its key."""
     if not mending:
         return _STRICT_OPENING
-    return re.compile(_OPENING % "|".join((_KEYS, *map(re.escape, session.skills or ()))), re.IGNORECASE)
+    keys = "|".join((_KEYS, *map(re.escape, session.skills or ())))
+    return re.compile(_OPENING % (r"(?:[-*]|[0-9]{1,3}[.)])", keys), re.IGNORECASE)
 
 
 def _is_plan(reader: Reader, opening: re.Pattern[str]) -> Steps:
@@ -78,7 +80,7 @@ def _plan(reader: Reader, session: Session, lines: Lines) -> Steps:
         yield from (read_list(reader, session.calls) if c == "[" else read_call(reader, session.calls))
         lines.fresh = False
         yield from lines.gap()
-    elif (yield from lines.dashed()):
+    elif (yield from lines.dashed()) or (yield from lines.number()):
         yield from _list(lines, session, lines.column, -1)
     else:
         yield from _calls(lines, session, lines.column, -1)
@@ -92,7 +94,7 @@ def _list(lines: Lines, session: Session, column: int, parent: int) -> Steps:
     while True:
         lines.index = None
         start = lines.reader.position
-        c = yield from next_item(lines, column, parent)
+        c = yield from next_item(lines, column, parent, numbered=True)
         if c is None:
             return
         if c == "{":
@@ -132,7 +134,7 @@ class _Call:
         self._early: tuple[int, Any] | None = None
         self._opened = False  # arguments may still come at the column of the keys
         self._wrapped = False  # calls stood in one of the entries
-        self._loose = False  # arguments came at the column of the keys
+        self._loose: Doubt | None = None  # of arguments that came at the column of the keys
         self.named = False
 
     def entry(self, key: str, at: int) -> Steps:
@@ -195,7 +197,7 @@ class _Call:
             raise Malformed(self._reader.position, "unexpected_text", f"{c!r} where a list of calls is due")
         else:
             c = yield from lines.head()
-            if c and lines.column >= self._column and (yield from lines.dashed()):
+            if c and lines.column >= self._column and ((yield from lines.dashed()) or (yield from lines.number())):
                 yield from _list(lines, self._session, lines.column, min(self._column, lines.column - 1))
             elif lines.column > self._column:
                 raise Malformed(self._reader.position, "unexpected_text", f"{c!r} where a list of calls is due")
@@ -268,18 +270,18 @@ class _Call:
         call = self._call
         if call is None:
             return False
-        if self._loose:
+        if self._loose is not None:
             return True
         return call.root is None and (self._opened or (call.known is not None and key in call.known))
 
     def _loose_argument(self, key: str, at: int) -> Steps:
         lines, call = self._lines, self._call
         assert call is not None
-        if not self._loose:
+        if self._loose is None:
             lines.mend("arguments_not_indented", "arguments beside their key", at)
-            self._loose = True
+            self._loose = Doubt(lines, call)
             call.begin()
-        yield from read_argument(lines, call, key, self._column, self._reader.limits.depth - 1)
+        yield from read_argument(lines, self._loose, key, self._column, self._reader.limits.depth - 1)
 
     def close(self) -> None:
         """The item is complete."""
@@ -288,7 +290,8 @@ class _Call:
             if self._wrapped:
                 return
             raise Malformed(self._start, "no_name", "a call without a name")
-        if self._loose:
+        if self._loose is not None:
+            self._loose.settle()
             call.end()
         elif call.root is None:
             lines.mend("no_arguments", "a call without arguments")
