@@ -73,9 +73,9 @@ class FiringCore:
         self._parser = self._new_parser()
 
     def _new_parser(self) -> Parser:
-        known = {name: list(manifest.parameters.get("properties", {})) for name, manifest in self._skills.items()}
-        known |= {name: list(schema.get("properties", {})) for name, schema in self._client_tools.items()}
-        return Parser(self._dialect, mode="repair", skills=known)
+        known: dict[str, Any] = {name: manifest.parameters for name, manifest in self._skills.items()}
+        known |= self._client_tools
+        return Parser(self._dialect, mode="repair", skills=known, string_parts=False)
 
     # -- the plan's text -------------------------------------------------------------------------------------------
 
