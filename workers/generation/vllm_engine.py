@@ -31,6 +31,7 @@ from workers.generation.engine import (
     EngineStarted,
     EngineUnavailable,
     FinishReason,
+    Message,
     Usage,
     check_request,
 )
@@ -87,7 +88,8 @@ class VllmEngine:
         return self._options.model
 
     async def start(self) -> None:
-        """Load the model: about 20 s for a small one on a CPU, in a thread. Raises `EngineMisconfigured`.
+        """Load the model, about 20 s for a small one on a CPU, in a thread; then answer once, so that what is made on
+        the first use (kernels, the grammar compiler) is there before a turn needs it. Raises `EngineError`.
 
         `close` must be called also when this raises or is cancelled; what is still loading then is dropped when done.
         """
@@ -109,6 +111,15 @@ class VllmEngine:
                 f"{self._options.model} has no fast tokenizer", hint="set tokenizer_mode to 'hf'", model=self.model
             )
         self._tokenizer = tokenizer
+        await self._warm_up()
+
+    async def _warm_up(self) -> None:
+        request = EngineRequest(
+            request_id="warm-up", model=self.model, messages=[Message("user", "Name a city.")], max_tokens=8,
+            json_schema={"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+        )  # fmt: skip
+        async for _ in self.generate(request):
+            pass
 
     def _load(self) -> None:
         engine = _make_engine(self._options)

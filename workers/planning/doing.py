@@ -50,6 +50,9 @@ class Doing(Protocol):
     def forget(self, turn: str) -> None:
         """The turn has ended."""
 
+    async def catch_up(self, accepted: TurnAccepted) -> None:
+        """Returns once everything that stands in the turn's partition by now was read: only then is silence known."""
+
     async def look(self, accepted: TurnAccepted, item: Look, turns: int, tokens: int, deliver: Deliver) -> None:
         """Delivers `Routed` (unless the agent is given), then `Recollected`. turns, tokens: how much of the past."""
 

@@ -56,6 +56,9 @@ class Past(Protocol):
     async def history(self, accepted: TurnAccepted, turns: int) -> tuple[tuple[HistoryMessage, ...], int]:
         """Oldest first, and the offset up to which Postgres had stored the partition."""
 
+    async def catch_up(self, accepted: TurnAccepted) -> None:
+        """See doing.Doing."""
+
     async def began(self, accepted: TurnAccepted, turn: str) -> int | None:
         """The offset at which an earlier turn of the conversation begins; None when it is not one of its turns."""
 
@@ -81,6 +84,9 @@ class Effects:
     def foresee(self, accepted: TurnAccepted) -> None:
         """The turn will look: its question is embedded already while the log takes its `turn.accepted`."""
         _ = self._vector(accepted)
+
+    async def catch_up(self, accepted: TurnAccepted) -> None:
+        await self._past.catch_up(accepted)
 
     def forget(self, turn: str) -> None:
         """The turn has ended."""

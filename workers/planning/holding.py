@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 
 from streams.codec import Record
@@ -29,6 +30,7 @@ class HeldPartition:
         self.cancelled: dict[str, str] = {}
         self.lives: dict[str, LiveTurn] = {}
         self.adopting: dict[str, LiveTurn] = {}
+        self._readers: list[tuple[int, asyncio.Event]] = []
         self._read_at: deque[tuple[int, int]] = deque()  # commands, each with how far `events` was read by then
 
     def begin(self, offset: int) -> bool:
@@ -53,3 +55,19 @@ class HeldPartition:
         if self._read_at:
             events = min(events, self._read_at[0][1])
         return done, events if events >= 0 else None
+
+    def read(self, offset: int) -> None:
+        """The record of `events` at this offset has been read."""
+        self.next_offset = offset + 1
+        if self._readers:
+            ready = [entry for entry in self._readers if entry[0] <= self.next_offset]
+            self._readers = [entry for entry in self._readers if entry[0] > self.next_offset]
+            for _, event in ready:
+                event.set()
+
+    async def read_up_to(self, end_offset: int) -> None:
+        """Returns once all before this offset was read."""
+        if self.next_offset < end_offset:
+            reached = asyncio.Event()
+            self._readers.append((end_offset, reached))
+            await reached.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -100,6 +101,20 @@ class LiveTurn:
     def wake(self) -> None:
         """The time that the machine asked to be woken at (`wake_at_ms`, -1 for none) has come."""
         self.deliver(TimerFired())
+
+    def wake_when_read(self) -> None:
+        """The timer's callback. Before somebody is taken for silent, what he may have written is read."""
+        now_ms = self._clock_ms()
+        if self.machine is not None and now_ms < self.accepted.deadline_at_ms and self.machine.suspects(now_ms):
+            _ = self._start(self._wake_when_read((self.accepted.deadline_at_ms - now_ms) / 1000))
+        else:
+            self.wake()
+
+    async def _wake_when_read(self, within_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._effects.catch_up(self.accepted)
+        self.wake()
 
     def carry_out(self, commands: list[Command]) -> None:
         for command in commands:
@@ -224,7 +239,7 @@ class LiveTurn:
         self._end_timer()
         delay_s = max(0.0, (at_ms - self._clock_ms()) / 1000)
         self.wake_at_ms = at_ms
-        self._timer = self._later(delay_s, self.wake)
+        self._timer = self._later(delay_s, self.wake_when_read)
 
     def _end_timer(self) -> None:
         if self._timer is not None:

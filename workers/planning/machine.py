@@ -13,6 +13,7 @@ replay rests on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
@@ -44,7 +45,7 @@ from streams.events.turn import (
 )
 from streams.models import DEFAULT_MODEL, ModelSpec
 from workers.agents.catalog import OUT_OF_SCOPE, Agent, Step
-from workers.planning import approving, inflight, savings
+from workers.planning import approving, inflight, leases, savings
 from workers.planning.commands import (
     AbortGeneration,
     ApprovalsFound,
@@ -72,8 +73,6 @@ from workers.planning.rendering import answer_values, plan_values
 from workers.routing import asking
 from workers.skills.manifest import plan_schema
 
-LEASE_MS: Final = 2_000  # a started stage silent for longer than this is re-issued (DELIVERY: default 2 s)
-RETRY_EPOCHS: Final = 4  # how often one stage is re-issued before the turn gives up
 Phase = Literal["looking", "routing", "recalling", "discovering", "planning", "calling", "answering", "ended"]
 
 
@@ -300,7 +299,7 @@ class TurnMachine:
         return self.carry(self.firing.feed(event.text, event.ids, token, now_ms), now_ms)
 
     def _finished(self, stage: Stage, event: GenerationFinished, now_ms: float) -> list[Command]:
-        if event.reason == "error" and event.retriable and stage.epoch < RETRY_EPOCHS:
+        if event.reason == "error" and event.retriable and stage.epoch < leases.RETRY_EPOCHS:
             return self.reissue(stage, now_ms)
         self.stage = None
         self.uses.append(use_of(stage, event.usage, self.setup.models[stage.request.model]))
@@ -326,11 +325,11 @@ class TurnMachine:
 
     def wake(self) -> WakeAt:
         """When to look again: at the deadline, or when a lease that something is watched by may be over."""
-        heard = [self.stage.heard_at_ms] if self.stage is not None else []
-        if self.firing is not None:
-            heard.append(inflight.longest_silent_at_ms(self.firing))
-        leases = [at_ms + LEASE_MS for at_ms in heard if at_ms >= 0]
-        return WakeAt(min([*leases, self.accepted.deadline_at_ms]))
+        return WakeAt(leases.look_again_at_ms(self.stage, self.firing, self.accepted.deadline_at_ms))
+
+    def suspects(self, now_ms: float) -> bool:
+        """Whether a `Tick` at this time would find somebody silent for too long."""
+        return leases.look_again_at_ms(self.stage, self.firing, math.inf) <= now_ms
 
     def _heard(self, item: CallHeard, now_ms: float) -> list[Command]:
         if self.firing is not None:
@@ -342,10 +341,10 @@ class TurnMachine:
             return self._deadline(now_ms)
         commands: list[Command] = []
         if self.firing is not None:
-            commands += inflight.refire_silent(self.firing, LEASE_MS, now_ms)
+            commands += inflight.refire_silent(self.firing, leases.LEASE_MS, now_ms)
         stage = self.stage
-        if stage is not None and stage.heard_at_ms >= 0 and now_ms - stage.heard_at_ms >= LEASE_MS:
-            if stage.epoch >= RETRY_EPOCHS:
+        if stage is not None and leases.silent(stage, now_ms):
+            if stage.epoch >= leases.RETRY_EPOCHS:
                 return [*commands, *self._fail("model_lost", f"no worker finished the {stage.step}", "ours", now_ms)]
             return [*commands, *self.reissue(stage, now_ms)]
         return [*commands, self.wake()]

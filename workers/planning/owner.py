@@ -24,7 +24,7 @@ from typing import Protocol
 from memory.records import history_messages
 from memory.store import Store
 from streams import ids
-from streams.bus import Bus, GroupReader, Place, Start
+from streams.bus import Bus, GroupReader, Place, Reader, Start
 from streams.codec import Record
 from streams.dead_letters import dead_letter
 from streams.errors import HeadstartError, PeerError
@@ -84,6 +84,7 @@ class TurnOwner:
         self._place = place
         self._effects = make_effects(self)
         self._group: GroupReader | None = None
+        self._ends: Reader | None = None  # reads nothing: it is asked where the log ends
         self._leaving: list[LiveTurn] = []  # given away, with calls that still run here
         self._tasks: list[asyncio.Task[None]] = []
         self._intake = Intake(
@@ -108,6 +109,7 @@ class TurnOwner:
         return self._intake.forwarded
 
     async def start(self) -> None:
+        self._ends = await self.bus.reader(EVENTS.name, {})
         self._group = await self.bus.group((TURNS.name, EVENTS.name), GROUP, self._assigned, self._revoked)
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self.outbox.run()), loop.create_task(self._poll())]
@@ -126,6 +128,8 @@ class TurnOwner:
         await self.outbox.drained()
         await self._commit(group)
         self._tasks[0].cancel()
+        if self._ends is not None:
+            await self._ends.close()
         await group.close()
         await asyncio.wait(self._tasks)
 
@@ -207,7 +211,8 @@ class TurnOwner:
         that reads nothing: on the group's own connection each question would wait for the fetch that is held there."""
         group = self._group
         assert group is not None
-        reader = await self.bus.reader(EVENTS.name, {})
+        reader = self._ends
+        assert reader is not None
 
         async def one(partition: HeldPartition) -> None:
             number = partition.number
@@ -217,10 +222,7 @@ class TurnOwner:
             partition.next_offset = max(partition.next_offset, committed or 0, oldest)
             partition.end_offset = end
 
-        try:
-            await asyncio.gather(*[one(partition) for partition in partitions])
-        finally:
-            await reader.close()
+        await asyncio.gather(*[one(partition) for partition in partitions])
 
     async def _commit(self, group: GroupReader) -> None:
         positions: dict[Place, int] = {}
@@ -284,7 +286,7 @@ class TurnOwner:
     async def _fact(self, partition: HeldPartition, record: Record) -> None:
         if partition.began_at < 0:
             partition.began_at = record.offset
-        partition.next_offset = record.offset + 1
+        partition.read(record.offset)
         try:
             seen = partition.view.feed(record)
         except HeadstartError as error:
@@ -363,6 +365,16 @@ class TurnOwner:
         partition = self.partitions.get(ids.partition_of(live.accepted.conversation))
         if partition is not None:
             partition.lives.pop(live.accepted.turn, None)
+
+    async def catch_up(self, accepted: TurnAccepted) -> None:
+        """See doing.Doing. While the broker does not say where its log ends nobody is called silent."""
+        partition = self.partitions.get(ids.partition_of(accepted.conversation))
+        while partition is not None and self._ends is not None:
+            try:
+                return await partition.read_up_to(await self._ends.end_offset(partition.number))
+            except PeerError as error:
+                log.warning("waiting for a peer: %s", error)
+                await asyncio.sleep(PEER_PAUSE_S)
 
     async def history(self, accepted: TurnAccepted, turns: int) -> tuple[tuple[HistoryMessage, ...], int]:
         """A turn's past: Postgres up to its position, the log after it. See effects.Past."""

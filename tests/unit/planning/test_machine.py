@@ -50,7 +50,8 @@ from workers.planning.commands import (
     Routed,
     Tick,
 )
-from workers.planning.machine import LEASE_MS, Setup, TurnMachine
+from workers.planning.leases import LEASE_MS
+from workers.planning.machine import Setup, TurnMachine
 from workers.planning.restoring import restore, resume
 
 T0 = 1_700_000_000_000

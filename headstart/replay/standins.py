@@ -1,0 +1,119 @@
+"""What a recorded turn's effects are when it runs again: nothing is looked up and nothing is sent.
+
+Each effect that the turn asks for is noted; the replay brings the recorded outcome when the recording says that it
+came. What a turn asks for that the recording knows nothing of gets no outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from headstart.replay.turns import TurnLog
+from streams.events.calling import CallFired
+from streams.events.registering import SkillManifest
+from streams.events.turn import TurnAccepted
+from streams.writer import StageWriter
+from workers.planning.commands import Compensate, Discover, FindApprovals, Fire, Look
+from workers.planning.doing import Deliver, MakeWriter
+
+
+class Clock:
+    """The moment the replay is at, in milliseconds of the recording's wall clock."""
+
+    def __init__(self) -> None:
+        self.now_ms = 0.0
+
+    def __call__(self) -> float:
+        return self.now_ms
+
+
+class PendingTimer:
+    """A timer that was set; the replay decides when it fires."""
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+class Timers:
+    """Stands in for the loop's timers: none of them fires by itself."""
+
+    def __init__(self) -> None:
+        self._set: list[PendingTimer] = []
+
+    def __call__(self, delay_s: float, callback: Callable[[], None]) -> PendingTimer:
+        self._set = [timer for timer in self._set if timer.callback is not None]
+        self._set.append(timer := PendingTimer(callback))
+        return timer
+
+
+class RecordedManifests:
+    """The skills a recording names, as an owner looks them up."""
+
+    def __init__(self, manifests: Mapping[str, SkillManifest]) -> None:
+        self._manifests = manifests
+
+    def every(self) -> Mapping[str, SkillManifest]:
+        return self._manifests
+
+
+class RecordedCalls:
+    """Calls as they were claimed and sent: `call.fired` is written again from what the turn wants to send now, under
+    the recorded claim and time."""
+
+    def __init__(self, turns: Mapping[str, TurnLog], writer: str, clock: Clock) -> None:
+        self._turns, self._writer, self._clock = turns, writer, clock
+        self.waiting: dict[tuple[str, int], tuple[Deliver, StageWriter]] = {}
+        self._firings: dict[tuple[str, int], int] = {}
+
+    async def fire(self, accepted: TurnAccepted, item: Fire, make_writer: MakeWriter, deliver: Deliver) -> None:
+        key = (accepted.turn, item.call)
+        firing = self._firings.get(key, 0)
+        self._firings[key] = firing + 1
+        recorded = self._recorded(accepted.turn, item.call, firing)
+        epoch, was = recorded if recorded is not None else (item.claim, None)
+        writer = make_writer(epoch)
+        fired = CallFired(
+            call=item.call, skill=item.manifest.id, arguments=item.arguments, effect=item.manifest.effect, claim=epoch,
+            token=item.token, at_ms=was.at_ms if was else int(self._clock()), written=item.written, key=item.key,
+            closed_to_wire_ms=was.closed_to_wire_ms if was else 0.0,
+        )  # fmt: skip
+        self.waiting[key] = (deliver, writer)
+        _ = await writer.post(fired)
+
+    def _recorded(self, turn: str, call: int, firing: int) -> tuple[int, CallFired] | None:
+        """The claim and the fact of this worker's n-th firing of a call."""
+        log = self._turns.get(turn)
+        facts = log.of_stage.get(f"call.{call}", []) if log is not None else []
+        ours = [
+            (fact.identity.epoch, fact.event)
+            for fact in facts
+            if fact.source == self._writer and isinstance(fact.event, CallFired)
+        ]
+        return ours[firing] if firing < len(ours) else None
+
+    async def compensate(self, accepted: TurnAccepted, item: Compensate) -> None:
+        """Undoing is a request and no fact."""
+
+
+class RecordedEffects:
+    """The `Doing` of a replay. waiting: by turn and what was asked for (look | discover | approvals)."""
+
+    def __init__(self, calls: RecordedCalls) -> None:
+        self.calls = calls
+        self.waiting: dict[tuple[str, str], Deliver] = {}
+
+    def foresee(self, accepted: TurnAccepted) -> None: ...
+
+    def forget(self, turn: str) -> None: ...
+
+    async def look(self, accepted: TurnAccepted, item: Look, turns: int, tokens: int, deliver: Deliver) -> None:
+        self.waiting[(accepted.turn, "look")] = deliver
+
+    async def discover(self, accepted: TurnAccepted, item: Discover, deliver: Deliver) -> None:
+        self.waiting[(accepted.turn, "discover")] = deliver
+
+    async def find_approvals(self, accepted: TurnAccepted, item: FindApprovals, deliver: Deliver) -> None:
+        self.waiting[(accepted.turn, "approvals")] = deliver
