@@ -6,14 +6,26 @@ import sys
 
 import typer
 
-from headstart import agents, chat, dead, demo_journey, keys, log_reading, migrate, publish, remembered, up
+from headstart import (
+    agents,
+    chat,
+    dead,
+    demo_journey,
+    keys,
+    log_reading,
+    migrate,
+    publish,
+    remembered,
+    replay_commands,
+    up,
+)
 from streams.errors import HeadstartError
 
 app = typer.Typer(
     name="headstart", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="A streaming assistant on a message bus: a tool call is on the wire before the model has finished asking.",
 )  # fmt: skip
-for module in (up, demo_journey, chat, publish, log_reading, keys, agents, remembered, dead, migrate):
+for module in (up, demo_journey, chat, publish, log_reading, replay_commands, keys, agents, remembered, dead, migrate):
     module.register(app)
 
 

@@ -16,7 +16,7 @@ from streams.codec import Record, decode, encode
 from streams.errors import HeadstartError
 from streams.events import Event
 from streams.events.conversation import ConversationOpened
-from streams.events.intake import ConversationEdit, FactPublish, TurnCancel, TurnSteer, TurnSubmit
+from streams.events.intake import TurnCancel, TurnSteer, TurnSubmit
 from streams.events.turn import TurnAccepted
 from streams.taken import Taken
 from streams.topology import TURNS
@@ -67,8 +67,8 @@ class Commands:
     def note(self, fact: Fact) -> Record | None:
         """The command that a fact about the conversation came from (a rename, a service's fact); None when the
         recording has not got it."""
-        for index, (record, event) in enumerate(self._left):
-            if isinstance(event, ConversationEdit | FactPublish) and note_number(record.event_id) == fact.identity.seq:
+        for index, (record, _) in enumerate(self._left):
+            if note_number(record.event_id) == fact.identity.seq:
                 return self._left.pop(index)[0]
         return None
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from headstart.replay.turns import TurnLog
 from streams.events.calling import CallFired
+from streams.events.intake import CallResult
 from streams.events.registering import SkillManifest
 from streams.events.turn import TurnAccepted
 from streams.writer import StageWriter
@@ -97,6 +98,20 @@ class RecordedCalls:
     async def compensate(self, accepted: TurnAccepted, item: Compensate) -> None:
         """Undoing is a request and no fact."""
 
+    def result(self, result: CallResult, event_id: str, signer: str, done: Callable[[], None]) -> str:
+        """Results come as the outcomes that were made of them."""
+        done()
+        return "recorded"
+
+    def awaits(self, result: CallResult) -> bool:
+        return False
+
+    def abort(self, turn: str, call: int) -> None: ...
+
+    def ended(self, turn: str) -> None: ...
+
+    def given_away(self, turn: str) -> None: ...
+
 
 class RecordedEffects:
     """The `Doing` of a replay. waiting: by turn and what was asked for (look | discover | approvals)."""
@@ -108,6 +123,9 @@ class RecordedEffects:
     def foresee(self, accepted: TurnAccepted) -> None: ...
 
     def forget(self, turn: str) -> None: ...
+
+    async def catch_up(self, accepted: TurnAccepted) -> None:
+        """A recording's timers fire where they fired."""
 
     async def look(self, accepted: TurnAccepted, item: Look, turns: int, tokens: int, deliver: Deliver) -> None:
         self.waiting[(accepted.turn, "look")] = deliver

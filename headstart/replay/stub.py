@@ -10,29 +10,28 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
 from headstart.replay.commands import Commands, accepted_notes, note_number
+from headstart.replay.inputs import first_of, older, queues, routed
 from headstart.replay.recording import Recording
 from headstart.replay.standins import Clock, RecordedCalls, RecordedEffects, RecordedManifests, Timers
 from headstart.replay.stepping import SteppedBus
-from headstart.replay.turns import TURN, ConversationLog, Fact, Replayed, Segment, TurnLog, conversations
+from headstart.replay.turns import ConversationLog, Fact, Replayed, Segment, TurnLog, conversations
 from memory.memory_store import MemoryStore
 from memory.store import Store
 from streams import ids
 from streams.codec import Record, decode, decode_as, identity
 from streams.errors import NotFound, NotPermitted, OurError
-from streams.events import Event
 from streams.events.calling import ApprovalAsked, CallAnswered, CallFailed
 from streams.events.conversation import ConversationOpened
 from streams.events.intake import FactPublish, TurnSubmit
 from streams.events.recalling import Recalled, SkillsDiscovered
 from streams.events.registering import SkillManifest
-from streams.events.routing import RouteDecided
-from streams.events.turn import TurnAccepted, TurnAdopted, TurnFailed
+from streams.events.turn import TurnAccepted, TurnFailed
 from streams.fence import NOTE
 from streams.memory_bus import MemoryBroker
 from streams.taken import Taken
@@ -45,7 +44,8 @@ from workers.planning.setups import setup_from
 
 EARLY_MS: Final = 50.0  # a timer may fire a little before its time: the wall clock and the loop's clock are two
 Setups = Callable[[str], Setup]
-E = TypeVar("E", bound=Event)
+Pace = Callable[[float], Awaitable[None]]
+"""Waits until a moment of the recording is due."""
 
 
 def recorded_setups(recording: Recording, otherwise: Setup | None = None) -> Setups:
@@ -70,20 +70,27 @@ def recorded_setups(recording: Recording, otherwise: Setup | None = None) -> Set
     return find
 
 
-async def replay_stub(recording: Recording, setups: Setups | None = None) -> dict[str, Replayed]:
-    """Runs every conversation of a recording again and gives what its owners wrote, by conversation."""
+async def replay_stub(
+    recording: Recording, setups: Setups | None = None, pace: Pace | None = None
+) -> dict[str, Replayed]:
+    """Runs every conversation of a recording again and gives what its owners wrote, by conversation. pace: waits for
+    the recorded times, conversations side by side; None is as fast as it goes."""
     setups = setups or recorded_setups(recording)
-    logs = conversations(recording.events, recording.commands)
-    return {
-        name: await replay_conversation(log, recording.manifests, setups) for name, log in logs.items() if log.turns
-    }
+    logs = {name: log for name, log in conversations(recording.events, recording.commands).items() if log.turns}
+    manifests = recording.manifests
+    if pace is None:
+        return {name: await replay_conversation(log, manifests, setups) for name, log in logs.items()}
+    again = [replay_conversation(log, manifests, setups, pace) for log in logs.values()]
+    return dict(zip(logs, await asyncio.gather(*again), strict=True))
 
 
-async def replay_conversation(log: ConversationLog, manifests: Mapping[str, SkillManifest], setups: Setups) -> Replayed:
+async def replay_conversation(
+    log: ConversationLog, manifests: Mapping[str, SkillManifest], setups: Setups, pace: Pace | None = None
+) -> Replayed:
     """One conversation, owner after owner."""
     replayed, commands = Replayed(), Commands(log)
     for segment in log.segments:
-        session = _Session(log, segment, commands, RecordedManifests(manifests), setups(segment.setup), replayed)
+        session = _Session(log, segment, commands, RecordedManifests(manifests), setups(segment.setup), replayed, pace)
         await session.run()
     return replayed
 
@@ -93,18 +100,19 @@ class _Session:
 
     def __init__(
         self, log: ConversationLog, segment: Segment, commands: Commands, manifests: RecordedManifests, setup: Setup,
-        replayed: Replayed,
+        replayed: Replayed, pace: Pace | None,
     ) -> None:  # fmt: skip
         self._log, self._segment, self._commands, self._manifests = log, segment, commands, manifests
-        self._replayed = replayed
+        self._replayed, self._pace = replayed, pace
+        self._course: list[Record] = []
         self._clock, self._bucket = Clock(), 0
         broker = MemoryBroker(log.partition + 1, now_ms=lambda: int(self._clock.now_ms))
         self._bus = SteppedBus(broker, log.partition)
         self._calls = RecordedCalls(log.turns, segment.writer, self._clock)
         self._effects = RecordedEffects(self._calls)
         self._fed = {fact.record.offset for fact in segment.facts}
-        self._queues = _queues(log, segment)
-        self._seen = 0
+        self._queues = queues(log, segment)
+        self._seen = self._noted = 0
         self._owner = TurnOwner(
             self._bus, MemoryStore(dimensions=1), setup, manifests, lambda _: self._effects,
             place=lambda request: ids.partition_of(request.conversation), writer=segment.writer,
@@ -119,6 +127,8 @@ class _Session:
         try:
             await self._begin()
             for fact in self._segment.facts:
+                if self._pace is not None:
+                    await self._pace(fact.record.timestamp_ms)
                 await self._fact(fact)
             await self._settle()
             if self._segment.last:
@@ -151,7 +161,7 @@ class _Session:
             offset = broker.append(EVENTS.name, record.partition, record.key, record.value, record.headers)
             events.append(msgspec.structs.replace(record, offset=offset))
         self._clock.now_ms = float(getattr(first, "at_ms", 0))
-        self._seen = len(before)
+        self._seen = self._noted = len(before)
         if not before and isinstance(first, TurnAccepted):
             self._know(first)
         await self._bus.stepped.give(events)
@@ -194,9 +204,9 @@ class _Session:
             case "resume":
                 await self._flush()
             case "routed":
-                self._deliver(name, "look", _routed(turn, entry))
+                self._deliver(name, "look", routed(turn, entry))
             case "recollected":
-                recalled = _of(turn, Recalled) or Recalled(items=(), history=(), at_ms=int(entry.at_ms))
+                recalled = first_of(turn, Recalled) or Recalled(items=(), history=(), at_ms=int(entry.at_ms))
                 self._deliver(name, "look", Recollected(recalled))
             case "discovered":
                 self._discovered(turn)
@@ -227,7 +237,7 @@ class _Session:
 
     async def _called(self, turn: TurnLog, entry: Taken) -> None:
         queue = self._queues[turn.turn].get(f"call.{entry.number}", deque())
-        while queue and (not isinstance(queue[0].event, CallAnswered | CallFailed) or _older(queue[0], entry)):
+        while queue and (not isinstance(queue[0].event, CallAnswered | CallFailed) or older(queue[0], entry)):
             queue.popleft()
         if not queue:
             self._problem(turn.turn, f"the outcome of call {entry.number} is not in the recording")
@@ -245,7 +255,7 @@ class _Session:
             _ = await writer.post(event)
 
     def _discovered(self, turn: TurnLog) -> None:
-        event = _of(turn, SkillsDiscovered)
+        event = first_of(turn, SkillsDiscovered)
         if event is None:
             self._problem(turn.turn, "what was discovered is not in the recording")
             return
@@ -297,7 +307,8 @@ class _Session:
     def _live(self, turn: str) -> LiveTurn | None:
         return self._owner.partitions[self._log.partition].lives.get(turn)
 
-    async def _give(self, records: Iterable[Record]) -> None:
+    async def _give(self, records: Sequence[Record]) -> None:
+        self._course += [record for record in records if record.topic == EVENTS.name]
         await self._bus.stepped.give(list(records))
         await self._settle()
 
@@ -308,13 +319,17 @@ class _Session:
             if not own:
                 return
             self._seen += len(own)
-            await self._give(own)
+            await self._bus.stepped.give(own)
+            await self._settle()
 
     async def _settle(self) -> None:
         """Lets everything that was begun come to its end; none of it waits for anything."""
         await asyncio.sleep(0)
         while self._owner.busy:  # noqa: ASYNC110 - an owner has no event for it, and is never idle for long
             await asyncio.sleep(0)
+        written = self._events()
+        self._course += written[self._noted :]
+        self._noted = len(written)
 
     def _events(self) -> list[Record]:
         return self._bus.broker.log_of(EVENTS.name, self._log.partition).records
@@ -331,6 +346,7 @@ class _Session:
         begins = {identity(record).subject: record.offset for record in records if record.type == TurnAccepted.TYPE}
         for record in records[self._found :]:
             self._replayed.facts.setdefault(identity(record).subject, []).append(self._placed(record, begins))
+        self._replayed.course += [self._placed(record, begins) for record in self._course]
 
     def _placed(self, record: Record, begins: Mapping[str, int]) -> Record:
         """A fact with the offset it names as the recording has it: the log of a replay counts from 0."""
@@ -355,47 +371,3 @@ class _Session:
 
     def _problem(self, turn: str, words: str) -> None:
         self._replayed.problems.setdefault(turn, []).append(words)
-
-
-def _queues(log: ConversationLog, segment: Segment) -> dict[str, dict[str, deque[Fact]]]:
-    """By turn: the facts of others that come by while this owner carries it, by stage (and epoch, of generations)."""
-    found: dict[str, dict[str, deque[Fact]]] = {}
-    for turn in log.turns.values():
-        queues = found[turn.turn] = {}
-        adopted = _adoption(turn, segment)
-        for fact in turn.facts:
-            stage = fact.identity.stage
-            if stage == TURN or (adopted is not None and fact.record.offset < adopted):
-                continue
-            key = stage if stage.startswith("call.") else f"{stage}/{fact.identity.epoch}"
-            if fact.source == segment.writer and not isinstance(fact.event, CallAnswered | CallFailed):
-                continue  # its own signs of life
-            queues.setdefault(key, deque()).append(fact)
-    return found
-
-
-def _older(fact: Fact, entry: Taken) -> bool:
-    """It is the outcome of an earlier claim, which nobody took in."""
-    return fact.identity.epoch < entry.claim
-
-
-def _adoption(turn: TurnLog, segment: Segment) -> int | None:
-    """Where this owner took the turn over; None when it began it."""
-    return next(
-        (
-            fact.record.offset
-            for fact in segment.facts
-            if isinstance(fact.event, TurnAdopted) and fact.identity.subject == turn.turn
-        ),
-        None,
-    )
-
-
-def _routed(turn: TurnLog, entry: Taken) -> Routed:
-    decided = _of(turn, RouteDecided)
-    scores, took_ms = (decided.scores, decided.took_ms) if decided is not None else ((), 0.0)
-    return Routed(agent=entry.name, verdict=entry.detail, scores=scores, took_ms=took_ms)
-
-
-def _of(turn: TurnLog, kind: type[E]) -> E | None:
-    return next((fact.event for fact in turn.facts if isinstance(fact.event, kind)), None)

@@ -112,10 +112,12 @@ class ConversationLog:
 class Replayed:
     """What the owners wrote of one conversation when it ran again. facts: of stage "turn" and of calls, by turn.
 
+    course: the same with the facts of others that were fed, in the order in which they came.
     problems: by turn, inputs of the recording that the owner had no use for, or that are not there, in words.
     """
 
     facts: dict[str, list[Record]] = field(default_factory=dict)
+    course: list[Record] = field(default_factory=list)
     problems: dict[str, list[str]] = field(default_factory=dict)
 
 

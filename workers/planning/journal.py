@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from streams.events.generating import GenerationDelta
 from streams.taken import Taken, header
 from workers.planning.commands import (
     ApprovalsFound,
@@ -18,7 +19,7 @@ from workers.planning.commands import (
     Tick,
 )
 
-COUNTED = "answer"  # the stage whose facts decide nothing until it has ended: they are counted, not listed
+COUNTED = "answer"  # the stage whose deltas decide nothing: they are counted, not listed
 
 
 class Journal:
@@ -26,18 +27,23 @@ class Journal:
 
     def __init__(self) -> None:
         self._taken: list[Taken] = []
+        self._counting = False  # the last one is a delta that more of its kind may be counted with
 
     def took(self, item: Input, at_ms: float) -> None:
         """The machine is fed this input now."""
-        self.note(describe(item, at_ms))
+        entry = describe(item, at_ms)
+        counts = isinstance(item, Generated) and item.step == COUNTED and isinstance(item.event, GenerationDelta)
+        if counts and self._counting and self._taken and self._taken[-1].number == entry.number:
+            last = self._taken[-1]
+            self._taken[-1] = msgspec.structs.replace(last, at_ms=at_ms, count=last.count + 1)
+        else:
+            self._taken.append(entry)
+        self._counting = counts
 
     def note(self, entry: Taken) -> None:
         """The same, for what is no input of the machine."""
-        last = self._taken[-1] if self._taken else None
-        if entry.kind == "generated" and entry.name == COUNTED and last is not None and _same(last, entry):
-            self._taken[-1] = msgspec.structs.replace(last, at_ms=entry.at_ms, count=last.count + 1)
-        else:
-            self._taken.append(entry)
+        self._taken.append(entry)
+        self._counting = False
 
     def drain(self) -> tuple[tuple[str, bytes], ...]:
         """The header of the fact that is written now; what was taken in belongs to it and to none after."""
@@ -67,7 +73,3 @@ def describe(item: Input, at_ms: float) -> Taken:
         case Tick():
             return Taken("tick", at_ms)
     return Taken(type(item).__name__, at_ms)  # type: ignore[unreachable]  # an input added since: recorded all the same
-
-
-def _same(last: Taken, entry: Taken) -> bool:
-    return (last.kind, last.name, last.number) == (entry.kind, entry.name, entry.number)

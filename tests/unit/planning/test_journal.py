@@ -10,7 +10,7 @@ from streams.errors import NotFound
 from streams.events import Usage
 from streams.events.base import PromptRef
 from streams.events.calling import CallAnswered
-from streams.events.generating import AnswerDelta, AnswerFinished, PlanDelta
+from streams.events.generating import AnswerDelta, AnswerFinished, AnswerStarted, PlanDelta
 from streams.events.registering import PromptRegistered
 from streams.models import ModelSpec
 from streams.taken import HEADER, Taken, header, taken
@@ -41,6 +41,8 @@ def test_inputs_are_told_in_order_and_once() -> None:
 
 def test_an_answers_deltas_are_counted_up_to_what_comes_between() -> None:
     journal = Journal()
+    started = AnswerStarted(model="m", engine="e", at_ms=1)
+    journal.took(Generated("answer", 1, started), -1.0)  # a timer is set by it, at this very time
     for index in range(40):
         journal.took(Generated("answer", 1, AnswerDelta(text="a", index=index)), float(index))
     journal.took(Tick(), 40.0)
@@ -48,7 +50,8 @@ def test_an_answers_deltas_are_counted_up_to_what_comes_between() -> None:
     journal.took(Generated("answer", 2, AnswerDelta(text="a", index=0)), 42.0)
     told = taken(record(journal.drain()))
     assert [(entry.kind, entry.number, entry.count, entry.at_ms) for entry in told] == [
-        ("generated", 1, 40, 39.0), ("tick", 0, 1, 40.0), ("generated", 1, 1, 41.0), ("generated", 2, 1, 42.0),
+        ("generated", 1, 1, -1.0), ("generated", 1, 40, 39.0), ("tick", 0, 1, 40.0), ("generated", 1, 1, 41.0),
+        ("generated", 2, 1, 42.0),
     ]  # fmt: skip
 
 

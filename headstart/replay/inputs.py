@@ -1,0 +1,63 @@
+"""The recorded inputs of a turn that stand in the log as facts: of models, of calls, of the router. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TypeVar
+
+from headstart.replay.turns import TURN, ConversationLog, Fact, Segment, TurnLog
+from streams.events import Event
+from streams.events.calling import CallAnswered, CallFailed
+from streams.events.routing import RouteDecided
+from streams.events.turn import TurnAdopted
+from streams.taken import Taken
+from workers.planning.commands import Routed
+
+E = TypeVar("E", bound=Event)
+Queues = dict[str, dict[str, deque[Fact]]]
+
+
+def queues(log: ConversationLog, segment: Segment) -> Queues:
+    """By turn: the facts of others that come by while this owner carries it, by stage (and epoch, of generations)."""
+    found: Queues = {}
+    for turn in log.turns.values():
+        queues = found[turn.turn] = {}
+        adopted = _adoption(turn, segment)
+        for fact in turn.facts:
+            stage = fact.identity.stage
+            if stage == TURN or (adopted is not None and fact.record.offset < adopted):
+                continue
+            key = stage if stage.startswith("call.") else f"{stage}/{fact.identity.epoch}"
+            if fact.source == segment.writer and not isinstance(fact.event, CallAnswered | CallFailed):
+                continue  # its own signs of life
+            queues.setdefault(key, deque()).append(fact)
+    return found
+
+
+def older(fact: Fact, entry: Taken) -> bool:
+    """It is the outcome of an earlier claim, which nobody took in."""
+    return fact.identity.epoch < entry.claim
+
+
+def _adoption(turn: TurnLog, segment: Segment) -> int | None:
+    """Where this owner took the turn over; None when it began it."""
+    return next(
+        (
+            fact.record.offset
+            for fact in segment.facts
+            if isinstance(fact.event, TurnAdopted) and fact.identity.subject == turn.turn
+        ),
+        None,
+    )
+
+
+def routed(turn: TurnLog, entry: Taken) -> Routed:
+    """What the router said; the likenesses are those that the decision was written down with."""
+    decided = first_of(turn, RouteDecided)
+    scores, took_ms = (decided.scores, decided.took_ms) if decided is not None else ((), 0.0)
+    return Routed(agent=entry.name, verdict=entry.detail, scores=scores, took_ms=took_ms)
+
+
+def first_of(turn: TurnLog, kind: type[E]) -> E | None:
+    """The first fact of a kind."""
+    return next((fact.event for fact in turn.facts if isinstance(fact.event, kind)), None)
