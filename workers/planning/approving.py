@@ -114,7 +114,8 @@ def _close(
     call.needed_at_ms = call.closed_at_ms = now_ms
     call.approval = asking_call(request)
     if approve:
-        call.asked, call.sent, call.claim = arguments, arguments, 1
+        call.asked = call.sent = arguments
+        call.claim = call.first_claim = 1
         call.state, call.fired_at_ms = "fired", now_ms
 
 

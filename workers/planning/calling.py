@@ -5,9 +5,10 @@ flight its worker says so every second (`turn.heartbeat` in that stage): a succe
 the call to the worker that fired it for as long as it is heard, and its result counts whoever asked for it.
 
 The ledger (Postgres) is for every call that is not `pure`: claim, acknowledged `call.fired`, then the request. A claim
-that somebody else made and nobody settled is in doubt: an `irreversible` call in doubt is sent again only if its skill
-enforces the key; otherwise it fails as `call_in_doubt` and the turn says so. A `reversible` one, or one whose skill
-enforces the key, is sent again under the next number once the lease of the old claim is over.
+that somebody else made is waited for as long as it is renewed: whoever has it brings the outcome. One that nobody
+renews and nobody settled is in doubt: an `irreversible` call in doubt is sent again only if its skill enforces the key;
+otherwise it fails as `call_in_doubt` and the turn says so. A `reversible` one, or one whose skill enforces the key, is
+sent again under the next number.
 """
 
 from __future__ import annotations
@@ -63,7 +64,10 @@ class Caller:
         course: _Course | None = None
         try:
             if not pure:
-                number, sent_before = await self._claim(accepted, item)
+                won = await self._claim(accepted, item)
+                if won is None:
+                    return
+                number, sent_before = won
             course = _Course(self, accepted, item, number, make_writer(number), sent_before)
             if not pure:
                 await course.announce()
@@ -101,19 +105,19 @@ class Caller:
             self._executor.bus.settled(turn, call)
 
     def result(self, result: CallResult, event_id: str, signer: str, done: Callable[[], None]) -> str:
-        """A result that came in over the bus; see BusExecutor.take."""
+        """See doing.Calls."""
         return self._executor.bus.take(result, event_id, signer, done)
 
     def awaits(self, result: CallResult) -> bool:
-        """Whether a call of this worker waits for this result, also of a turn that has ended."""
+        """See doing.Calls."""
         return self._executor.bus.awaits(result)
 
     def abort(self, turn: str, call: int) -> None:
-        """The call does not count any more: its skill is told, where there is a way."""
+        """See doing.Calls."""
         self._executor.bus.abandon(turn, call)
 
     def ended(self, turn: str) -> None:
-        """The turn has ended; results that still come for it count for nobody."""
+        """See doing.Calls."""
         self._executor.bus.forget(turn)
 
     async def compensate(self, accepted: TurnAccepted, item: Compensate) -> None:
@@ -134,18 +138,26 @@ class Caller:
         finally:
             self._executor.bus.settled(accepted.turn, item.call)
 
-    async def _claim(self, accepted: TurnAccepted, item: Fire) -> tuple[int, bool]:
+    async def _claim(self, accepted: TurnAccepted, item: Fire) -> tuple[int, bool] | None:
         """Wins the claim; gives its number, and whether the request of the one before may be under way: over the bus
-        its result still comes, and only that is waited for. Raises OurError: `call_in_doubt`, or `approval_used` when
-        what was approved was carried out, or tried, by another turn."""
+        its result still comes, and only that is waited for. None when the call was carried out meanwhile: its outcome
+        is in the log. Raises OurError: `call_in_doubt`, or `approval_used` when what was approved was carried out, or
+        tried, by another turn."""
         number, sent_before = item.claim, False
+        claimant, wanted = self._claimant(accepted, item), ids.digest_hex(item.key)
         until_ms = min(float(accepted.deadline_at_ms), self.clock_ms() + item.manifest.timeout_ms)
         while True:
             claimed = functools.partial(self._store.claimed, *_ledger_key(accepted, item))
             earlier = await patiently(claimed, until_ms, self.clock_ms)
-            if earlier is not None and earlier.outcome is not None and item.approval is not None:
-                raise OurError("this request was carried out before; ask for it anew", code="approval_used")
-            if earlier is not None and earlier.outcome is None and earlier.writer != self._claimant(accepted, item):
+            if earlier is not None and earlier.outcome is not None:
+                if item.approval is not None and not earlier.writer.endswith(accepted.turn):
+                    raise OurError("this request was carried out before; ask for it anew", code="approval_used")
+                if earlier.argument_hash == wanted:
+                    return None
+            elif earlier is not None and earlier.writer != claimant:
+                if self.clock_ms() < earlier.lease_until_ms:
+                    await asyncio.sleep(CLAIM_RETRY_S)  # whoever has it may be alive: then its outcome comes
+                    continue
                 if item.manifest.effect == "irreversible" and not item.manifest.idempotent_key:
                     sent_before = item.manifest.bus and (
                         item.approval is None or earlier.writer.endswith(accepted.turn)
@@ -153,9 +165,11 @@ class Caller:
                     if not sent_before:
                         raise OurError("an earlier attempt may have had its effect", code="call_in_doubt")
                 number = max(number, earlier.number + 1)
+            elif earlier is not None and earlier.argument_hash != wanted:  # fired here, and voided since
+                await self._settle(accepted, item, earlier.number, "voided")
             if await patiently(functools.partial(self.hold, accepted, item, number), until_ms, self.clock_ms):
                 return number, sent_before
-            await asyncio.sleep(CLAIM_RETRY_S)  # until the lease of the worker before is over
+            await asyncio.sleep(CLAIM_RETRY_S)
 
     async def hold(self, accepted: TurnAccepted, item: Fire, number: int) -> bool:
         """Takes or renews the claim."""

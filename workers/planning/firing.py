@@ -245,6 +245,7 @@ class FiringCore:
             )  # fmt: skip
             return [Publish(asked)]
         call.claim += 1
+        call.first_claim = call.claim
         call.asked, call.sent = dict(call.arguments), arguments
         call.state = "fired"
         call.fired_token, call.fired_at_ms = self.token, now_ms
@@ -313,9 +314,10 @@ class FiringCore:
     # -- outcomes --------------------------------------------------------------------------------------------------
 
     def outcome(self, event: CallAnswered | CallFailed, claim: int, now_ms: float) -> list[Decision]:
-        """A skill answered or failed. Dropped when the call was voided or fired again since."""
+        """A skill answered or failed. Dropped when the call was voided since, also if it went again with other
+        arguments; an answer to an earlier attempt with the same ones counts."""
         call = self.calls[event.call]
-        if call.state != "fired" or claim != call.claim or call.adopts >= 0:
+        if call.state != "fired" or call.adopts >= 0 or not call.first_claim <= claim <= call.claim:
             return []
         call.ended_at_ms = now_ms
         if isinstance(event, CallAnswered):

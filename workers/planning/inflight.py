@@ -20,7 +20,8 @@ def note_fired(core: FiringCore, event: CallFired, now_ms: float) -> None:
     flying = call.state == "fired" and call.adopts < 0
     if event.claim < call.claim or (event.claim == call.claim and not flying):
         return
-    call.claim, call.sent, call.adopts = event.claim, event.arguments, -1
+    call.claim = call.first_claim = event.claim  # what came of an earlier one counts for no reader any more
+    call.sent, call.adopts = event.arguments, -1
     call.fired_token, call.fired_at_ms = event.token, now_ms
     call.heard_at_ms = now_ms
     if call.state == "writing":

@@ -176,6 +176,11 @@ class LiveTurn:
         """This very life of the turn sent the call."""
         return call in self._calls
 
+    def settled_elsewhere(self, call: int) -> None:
+        """Another worker's outcome of the call counts: what this life still does about it is over."""
+        if task := self._calls.pop(call, None):
+            task.cancel()
+
     @property
     def calls_in_flight(self) -> set[asyncio.Task[None]]:
         return {task for task in self._calls.values() if not task.done()}

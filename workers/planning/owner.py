@@ -312,9 +312,10 @@ class TurnOwner:
             live.deliver(Generated(stage, seen.identity.epoch, seen.event))
         elif stage.startswith("call."):
             call = int(stage.removeprefix("call."))
-            if live.fired(call):
+            if live.fired(call) and seen.source == self.writer:
                 return  # it brings its outcome itself; one that an earlier life of the turn fired here does not
             if isinstance(seen.event, CallAnswered | CallFailed):
+                live.settled_elsewhere(call)
                 live.deliver(Called(seen.event, seen.identity.epoch))
             else:
                 live.deliver(CallHeard(call))

@@ -16,6 +16,7 @@ class PlannedCall(msgspec.Struct, kw_only=True):
 
     asked: the arguments it was fired on, as written; sent: the same with references resolved, None before that.
     adopts: the call whose outcome it shares, -1 for none. after: the calls it refers to.
+    claim: number of its newest claim; first_claim: of the oldest whose result counts.
     approval: the turn and the call that asked a person, when this one carries out what was approved.
     in_doubt: its effect may or may not have happened.
     heard_at_ms: when the other worker that has it in flight was last heard; -1 when it is this worker's own.
@@ -30,6 +31,7 @@ class PlannedCall(msgspec.Struct, kw_only=True):
     sent: dict[str, Any] | None = None
     closed: bool = False
     claim: int = 0
+    first_claim: int = 0
     result: str = ""
     adopts: int = -1
     repairs: list[str] = msgspec.field(default_factory=list)
