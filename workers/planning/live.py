@@ -19,6 +19,7 @@ from streams.writer import StageWriter
 from workers.planning.commands import (
     AbortCall,
     AbortGeneration,
+    Called,
     Command,
     Compensate,
     Discover,
@@ -176,10 +177,11 @@ class LiveTurn:
         """This very life of the turn sent the call."""
         return call in self._calls
 
-    def settled_elsewhere(self, call: int) -> None:
-        """Another worker's outcome of the call counts: what this life still does about it is over."""
-        if task := self._calls.pop(call, None):
+    def settled_elsewhere(self, item: Called) -> None:
+        """Another worker's outcome of a call counts: what this life still does about the call is over."""
+        if task := self._calls.pop(item.event.call, None):
             task.cancel()
+        self.deliver(item)
 
     @property
     def calls_in_flight(self) -> set[asyncio.Task[None]]:

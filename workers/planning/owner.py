@@ -315,8 +315,7 @@ class TurnOwner:
             if live.fired(call) and seen.source == self.writer:
                 return  # it brings its outcome itself; one that an earlier life of the turn fired here does not
             if isinstance(seen.event, CallAnswered | CallFailed):
-                live.settled_elsewhere(call)
-                live.deliver(Called(seen.event, seen.identity.epoch))
+                live.settled_elsewhere(Called(seen.event, seen.identity.epoch))
             else:
                 live.deliver(CallHeard(call))
         elif seen.source != self.writer and stage == "turn":
