@@ -35,7 +35,7 @@ from streams.settings import Settings
 from workers.generation.model_cache import ModelUnavailableError, Progress, ensure_model
 from workers.generation.worker import generation_worker
 from workers.planning.worker import TurnsWorker
-from workers.remembering.worker import MemoryWorker
+from workers.remembering.worker import MemoryWorker, reading_model
 
 START_TIMEOUT_S: Final = 240.0  # vLLM needs up to 40 s to load on two cores; four processes at once need more
 STOP_GRACE_S: Final = 30.0  # a stage drains for up to 20 seconds
@@ -272,7 +272,9 @@ async def _in_process(stack: Stack, opened: AsyncExitStack) -> None:
     await _side_by_side(
         opened,
         stack.child("demo skills", "headstart.demo_service"),
-        stack.worker("memory worker", MemoryWorker(parts.bus, parts.store, parts.embedder)),
+        stack.worker(
+            "memory worker", MemoryWorker(parts.bus, parts.store, parts.embedder, model=reading_model(stack.settings))
+        ),
         stack.generation(),
         stack.worker("turns worker", TurnsWorker(parts.bus, parts.store, parts.embedder, stack.settings)),
     )

@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from memory.rows import MemoryRow, MessageRow, TurnRecord
+from memory.rows import ExampleRow, MemoryRow, MessageRow, TurnRecord
 from streams.events.conversation import FactPublished
 from streams.ids import digest_hex
 
@@ -36,9 +36,9 @@ Said = tuple[str, str]
 
 
 class Draft(msgspec.Struct, frozen=True):
-    """A memory that waits for its vector (`row.vector` is []), and the text to embed for it."""
+    """A row that waits for its vector (`row.vector` is []), and the text to embed for it."""
 
-    row: MemoryRow
+    row: MemoryRow | ExampleRow
     embedded: str
 
 
@@ -66,7 +66,7 @@ def drafts_of(record: TurnRecord, before: Sequence[Said] = ()) -> list[Draft]:
 
 def said_in(record: TurnRecord) -> list[Said]:
     """What of a turn is worth remembering, in order."""
-    said = _new_words(record.messages)
+    said = new_words(record.messages)
     if record.answer and record.status != "failed" and (record.agent or not record.routed):
         said.append(("assistant", record.answer))
     return said
@@ -115,7 +115,7 @@ def _sentences(text: str) -> Iterator[str]:
             yield left
 
 
-def _new_words(messages: tuple[MessageRow, ...]) -> list[Said]:
+def new_words(messages: tuple[MessageRow, ...]) -> list[Said]:
     """What the user said since the assistant's last word in the turn's input."""
     new: list[Said] = []
     for message in messages:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -82,10 +82,13 @@ class LearningMemory(RegistryMemory):
         del self._habits[habit]
         return True
 
-    async def readings(self, partition: int, limit: int) -> list[Reading]:
-        mine = [row for row in self._readings.values() if ids.partition_of(row.turn) == partition]
+    async def readings(self, partitions: Sequence[int], limit: int) -> list[Reading]:
+        mine = [row for row in self._readings.values() if ids.partition_of(row.turn) in partitions]
         return sorted(mine, key=lambda row: (row.at_ms, row.turn, row.step))[:limit]
 
     async def asked(self, turn: str, step: str, epoch: int, at_ms: int) -> None:
         if row := self._readings.get((turn, step)):
             self._readings[turn, step] = replace(row, epoch=epoch, asked_at_ms=at_ms)
+
+    async def unread(self, turn: str, step: str) -> None:
+        self._readings.pop((turn, step), None)

@@ -138,13 +138,15 @@ class MemoryStore(LearningMemory):
                 (turn for turn, _, _ in self._turns.values()
                  if turn.conversation == conversation and turn.status != "running"), key=_began,
             )  # fmt: skip
-            mark = next((place for place, turn in enumerate(ended, 1) if turn.turn == summary.value), 0)
+            mark = next(
+                (place for place, turn in enumerate(ended, 1) if turn.turn == summary.value.partition("/")[0]), 0
+            )
             if ended:
                 found[conversation] = Unsummarised(turns=len(ended) - mark, summary=summary.text)
         return found
 
     async def oldest_turns(self, conversation: str, limit: int) -> list[HistoryMessage]:
-        mark = self._summary(conversation).value
+        mark = self._summary(conversation).value.partition("/")[0]
         ended = sorted(
             (turn for turn, _, _ in self._turns.values()
              if turn.conversation == conversation and turn.status != "running"), key=_began,

@@ -226,8 +226,8 @@ class HabitRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """A turn that a model is still to read. step: memory.facts | memory.summary. epoch: how often it was asked so far;
-    asked_at_ms: when last, 0 never."""
+    """A turn that a model is still to read. step: memory.facts | memory.summary. text: what it is given. epoch: how
+    often it was asked so far; asked_at_ms: when last, 0 never."""
 
     turn: str
     step: str
@@ -235,6 +235,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str
     user: str
     at_ms: int
+    text: str
     epoch: int = 0
     asked_at_ms: int = 0
 
@@ -303,7 +304,8 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
 
 
 SUMMARY = "summary"
-"""Attribute of the memory (layer episode) that holds a conversation's summary; its value is the last turn in it."""
+"""Attribute of the memory (layer episode) that holds a conversation's summary; its value says the last turn in it and
+who wrote it, `TURN/rule` or `TURN/model`."""
 
 
 class Unsummarised(msgspec.Struct, frozen=True):

@@ -153,11 +153,14 @@ class Store(Protocol):
     async def forget_habit(self, tenant: str, user: str, habit: str) -> bool:
         """Erases what was counted; counting begins anew. False when the user has none with this id."""
 
-    async def readings(self, partition: int, limit: int) -> list[Reading]:
-        """Turns of this partition that a model is still to read, oldest first."""
+    async def readings(self, partitions: Sequence[int], limit: int) -> list[Reading]:
+        """Turns of these partitions that a model is still to read, oldest first."""
 
     async def asked(self, turn: str, step: str, epoch: int, at_ms: int) -> None:
         """A model was asked to read the turn, for the `epoch`-th time. Nothing happens when it is not waited for."""
+
+    async def unread(self, turn: str, step: str) -> None:
+        """Nobody is asked to read the turn any more."""
 
     # calls
 

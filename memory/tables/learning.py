@@ -28,8 +28,9 @@ _CORRECT: Final = """
 UPDATE habits SET correction = $4, muted = $5 WHERE tenant = $1 AND member = $2 AND id = $3 RETURNING 1
 """
 _FORGET: Final = "DELETE FROM habits WHERE tenant = $1 AND member = $2 AND id = $3 RETURNING 1"
-_READINGS: Final = "SELECT * FROM readings WHERE partition = $1 ORDER BY at_ms, turn, step LIMIT $2"
+_READINGS: Final = "SELECT * FROM readings WHERE partition = ANY ($1::integer[]) ORDER BY at_ms, turn, step LIMIT $2"
 _ASKED: Final = "UPDATE readings SET epoch = $3, asked_at_ms = $4 WHERE turn = $1 AND step = $2"
+_UNREAD: Final = "DELETE FROM readings WHERE turn = $1 AND step = $2"
 _MESSAGES: Final = "SELECT * FROM messages WHERE turn = $1 ORDER BY position"
 # The summary's value is the last turn that it holds; the turns after it are those that began later.
 _SUMMARY: Final = """
@@ -40,7 +41,7 @@ LEFT JOIN LATERAL (
     WHERE memories.conversation = asked.conversation AND attribute = 'summary' AND superseded_by = ''
     ORDER BY valid_from_ms DESC LIMIT 1
 ) AS summary ON true
-LEFT JOIN turns AS covered ON covered.turn = summary.value
+LEFT JOIN turns AS covered ON covered.turn = split_part(summary.value, '/', 1)
 """
 _UNSUMMARISED: Final = f"""
 SELECT summarised.conversation, coalesce(summarised.text, '') AS summary, count(*) AS turns
@@ -86,13 +87,14 @@ class LearningTables(Tables):
         async with self._connection() as connection:
             return await connection.fetchval(_FORGET, tenant, user, habit) is not None
 
-    async def readings(self, partition: int, limit: int) -> list[Reading]:
+    async def readings(self, partitions: Sequence[int], limit: int) -> list[Reading]:
         async with self._connection() as connection:
-            rows = await connection.fetch(_READINGS, partition, limit)
+            rows = await connection.fetch(_READINGS, list(partitions), limit)
         return [
             Reading(
                 turn=row["turn"], step=row["step"], conversation=row["conversation"], tenant=row["tenant"],
-                user=row["member"], at_ms=row["at_ms"], epoch=row["epoch"], asked_at_ms=row["asked_at_ms"],
+                user=row["member"], at_ms=row["at_ms"], text=row["text"],
+                epoch=row["epoch"], asked_at_ms=row["asked_at_ms"],
             )
             for row in rows
         ]  # fmt: skip
@@ -100,6 +102,10 @@ class LearningTables(Tables):
     async def asked(self, turn: str, step: str, epoch: int, at_ms: int) -> None:
         async with self._connection() as connection:
             await connection.execute(_ASKED, turn, step, epoch, at_ms)
+
+    async def unread(self, turn: str, step: str) -> None:
+        async with self._connection() as connection:
+            await connection.execute(_UNREAD, turn, step)
 
     async def messages(self, turn: str) -> tuple[MessageRow, ...]:
         async with self._connection() as connection:

@@ -48,8 +48,9 @@ ON CONFLICT (tenant, member, id) DO UPDATE SET
     last_at_ms = excluded.last_at_ms
 """
 _READING: Final = """
-INSERT INTO readings (turn, step, conversation, tenant, member, partition, at_ms, epoch, asked_at_ms)
-SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9 WHERE EXISTS (SELECT 1 FROM turns WHERE turn = $1)
+INSERT INTO readings (turn, step, conversation, tenant, member, partition, at_ms, epoch, asked_at_ms,
+                      text)
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 WHERE EXISTS (SELECT 1 FROM turns WHERE turn = $1)
 ON CONFLICT (turn, step) DO NOTHING
 """
 _READ: Final = "DELETE FROM readings WHERE turn = $1 AND step = $2"
@@ -128,7 +129,7 @@ async def write_readings(connection: Connection, partition: int, rows: Sequence[
         _READING,
         [
             (row.turn, row.step, row.conversation, row.tenant, row.user, partition, row.at_ms, row.epoch,
-             row.asked_at_ms)
+             row.asked_at_ms, storable(row.text))
             for row in rows
         ],
     )  # fmt: skip

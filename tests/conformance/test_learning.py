@@ -174,7 +174,7 @@ async def test_a_summary_goes_with_the_history_and_says_which_turns_it_holds(sto
         return MemoryRow(
             id=name, layer="episode", tenant="acme", user="ada", text=text, vector=NORTH, at_ms=at_ms,
             valid_from_ms=at_ms, conversation=CONVERSATION, turn=turn_id(last), subject=CONVERSATION, attribute=SUMMARY,
-            value=turn_id(last), single=True,
+            value=f"{turn_id(last)}/rule", single=True,
         )  # fmt: skip
 
     assert await store.project(PARTITION, 61, [Change(61, summary("s1", 2, "Two turns.", 2_000))])
@@ -279,18 +279,20 @@ async def test_partitions_that_count_side_by_side_lose_nothing(store: Store) -> 
 async def test_a_reading_waits_until_it_is_done(store: Store) -> None:
     def reading(number: int) -> Reading:
         return Reading(turn=turn_id(number), step="memory.facts", conversation=CONVERSATION, tenant="acme", user="ada",
-                       at_ms=1_000 + number)  # fmt: skip
+                       at_ms=1_000 + number, text=f"said {number}")  # fmt: skip
 
     changes = [turn(1), turn(2), Change(30, reading(1)), Change(30, reading(2)), Change(30, reading(7))]
     assert await store.project(PARTITION, 30, changes)
-    assert [row.turn for row in await store.readings(PARTITION, 9)] == [turn_id(1), turn_id(2)]
-    assert await store.readings(PARTITION + 1, 9) == []
+    assert [row.turn for row in await store.readings([PARTITION, 7], 9)] == [turn_id(1), turn_id(2)]
+    assert await store.readings([PARTITION + 1], 9) == []
     await store.asked(turn_id(1), "memory.facts", 2, 5_000)
     await store.asked(turn_id(7), "memory.facts", 2, 5_000)
-    [row] = await store.readings(PARTITION, 1)
-    assert (row.epoch, row.asked_at_ms) == (2, 5_000)
+    [row] = await store.readings([PARTITION], 1)
+    assert (row.epoch, row.asked_at_ms, row.text) == (2, 5_000, "said 1")
     assert await store.project(PARTITION, 31, [Change(31, ReadingDone(turn=turn_id(1), step="memory.facts"))])
-    assert [row.turn for row in await store.readings(PARTITION, 9)] == [turn_id(2)]
+    assert [row.turn for row in await store.readings([PARTITION, 7], 9)] == [turn_id(2)]
+    await store.unread(turn_id(2), "memory.facts")
+    assert await store.readings([PARTITION], 9) == []
     assert [row.text for row in await store.messages(turn_id(2))] == ["Where? 2", "There."]
     assert await store.messages(turn_id(9)) == ()
 
@@ -302,14 +304,14 @@ async def test_a_reading_waits_until_it_is_done(store: Store) -> None:
 async def test_what_was_learnt_goes_with_the_conversation_and_with_the_member(store: Store) -> None:
     opened = Change(1, ConversationRow(conversation=CONVERSATION, tenant="acme", user="ada", created_at_ms=900))
     reading = Reading(turn=turn_id(1), step="memory.facts", conversation=CONVERSATION, tenant="acme", user="ada",
-                      at_ms=1_001)  # fmt: skip
+                      at_ms=1_001, text="said")  # fmt: skip
     learnt = [opened, turn(1), example(1), Change(99, reading), Change(99, seen("agent", "desk", 1_000))]
     assert await store.project(PARTITION, 99, learnt)
     assert await store.project(
         PARTITION, 100, [Change(100, ConversationDeleted(conversation=CONVERSATION, at_ms=5_000))]
     )
     assert await shown(store) == []
-    assert await store.readings(PARTITION, 9) == []
+    assert await store.readings([PARTITION, 7], 9) == []
     assert len(await store.habits("acme", "ada")) == 1
     gone = MemberForgotten(tenant="acme", user="ada", at_ms=6_000)
     late = [Change(101, gone), Change(102, seen("agent", "desk", 5_900)), Change(102, fact("late", "Bern", 5_950))]

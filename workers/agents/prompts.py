@@ -30,7 +30,7 @@ VARIABLES: Final[Mapping[str, frozenset[str]]] = {
     "answer": frozenset({"question", "history", "recalled", "results", "instructions", "today", "locale", "failed"}),
     "route": frozenset({"question", "agents"}),
     "facts": frozenset({"said"}),
-    "summary": frozenset({"summary", "history", "words"}),
+    "summary": frozenset({"said", "words"}),
 }
 
 

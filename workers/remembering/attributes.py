@@ -2,7 +2,9 @@
 
 An attribute that is not in the table (`favourite colour`, a bigger model's own) has one value where its name begins
 with `favourite`, else many. Sentences are in the first person, as what a person said of themselves stands in a prompt.
-Pure."""
+
+Pure.
+"""
 
 from __future__ import annotations
 

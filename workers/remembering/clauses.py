@@ -17,6 +17,8 @@ import msgspec
 
 from workers.remembering.attributes import USER
 
+READ_CHARACTERS: Final = 6_000  # of a message: what is longer is a document and not about its writer
+CLAUSE_CHARACTERS: Final = 300
 _QUOTED: Final = re.compile(r"[\"“„«][^\"”“»]*[\"”“»]")
 _SENTENCE: Final = re.compile(r"[^.!?\n…:]+(?:\.(?=\w)[^.!?\n…:]+)*[.!?\n…:]?")
 _CONTRACTIONS: Final = (
@@ -50,6 +52,7 @@ _STATES_NOTHING: Final = re.compile(
 _MINE: Final = re.compile(
     r"^[Mm]y (?P<noun>[a-z]+(?:-[a-z]+)?)(?:'s (?P<of>[a-z]+))?(?: (?P<name>[A-Z][\w'-]+))?(?=\s)"
 )
+_OURS: Final = re.compile(r"\b(?:my|mine|me|our|us)\b", re.IGNORECASE)
 _PRONOUN: Final = re.compile(r"^(?:he|she|it)\b", re.IGNORECASE)
 # What the user has, rather than who they know: "my name" is about the user.
 _OWN_WORDS: Final = """
@@ -59,7 +62,8 @@ _OWN: Final = frozenset(_OWN_WORDS.split())
 
 
 class Clause(msgspec.Struct, frozen=True):
-    """subject: `user`, or the noun that names who or what it is about. text: from its verb on. name: the subject's own
+    """subject: `user`, or the noun that names who or what it is about; "" when it has to do with the user and nobody
+    can tell how. text: from its verb on. name: the subject's own
     name where the clause says it, else ""."""
 
     subject: str
@@ -77,17 +81,19 @@ def plain_words(text: str) -> str:
 
 def clauses(text: str, last: str = "") -> Iterator[Clause]:
     """The clauses of one message. last: who or what was named last before it, for its pronouns."""
-    for match in _SENTENCE.finditer(plain_words(text)):
+    for match in _SENTENCE.finditer(plain_words(text[:READ_CHARACTERS])):
         sentence = match.group().strip()
         if sentence.endswith("?"):
             continue
         subject = ""
         for piece in _BORDER.split(sentence):
             clause = _LEAD.sub("", piece.strip(" ,;:.!…\n")).strip()
-            if not clause:
+            if not clause or len(clause) > CLAUSE_CHARACTERS:
                 continue
             found = _subject(clause, subject, last)
             if found is None:
+                if _OURS.search(clause) and not _STATES_NOTHING.search(clause):
+                    yield Clause("", clause)
                 continue
             subject = found.subject
             last = subject if subject != USER else last
@@ -98,7 +104,7 @@ def clauses(text: str, last: str = "") -> Iterator[Clause]:
 def last_named(text: str, last: str = "") -> str:
     """Who or what a pronoun in the next message would mean."""
     for clause in clauses(text, last):
-        last = clause.subject if clause.subject != USER else last
+        last = clause.subject if clause.subject not in ("", USER) else last
     return last
 
 

@@ -119,6 +119,12 @@ def together(by_rule: list[Said], by_model: list[Said]) -> list[Said]:
     return [*by_rule, *more]
 
 
+def more_than_rules(by_model: list[Said], text: str) -> list[Said]:
+    """What the model read in the message beyond the rules."""
+    by_rule = read(text)
+    return together(by_rule, by_model)[len(by_rule) :]
+
+
 def _others(text: str) -> list[str]:
     return list(dict.fromkeys(match.group(1) for match in _OTHERS.finditer(text)))
 

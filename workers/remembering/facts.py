@@ -1,12 +1,14 @@
 """From what was read in a turn to memories: one sentence a fact, found by its own words and those it was said in.
-Pure."""
+
+Pure.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
 
-from memory.drafts import Draft, memory_id, said_in
+from memory.drafts import Draft, memory_id, new_words
 from memory.revising import normal
 from memory.rows import MemoryRow, TurnRecord
 from workers.remembering.attributes import is_single, sentence
@@ -19,16 +21,15 @@ def facts_by_rule(record: TurnRecord) -> list[Said]:
     """What the user's words in an ended turn say by rule."""
     found: list[Said] = []
     last = ""
-    for speaker, text in said_in(record):
-        if speaker == "user":
-            found += [said for said in read(text, last) if said not in found]
-            last = named_last(text, last)
+    for _, text in new_words(record.messages):
+        found += [said for said in read(text, last) if said not in found]
+        last = named_last(text, last)
     return found
 
 
 def user_text(record: TurnRecord) -> str:
     """What the user said in the turn, in order."""
-    return "\n".join(text for speaker, text in said_in(record) if speaker == "user")
+    return "\n".join(text for _, text in new_words(record.messages))
 
 
 def drafts_of_facts(

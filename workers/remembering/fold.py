@@ -22,7 +22,15 @@ from memory.records import TurnProjector
 from memory.rows import Change, ConversationRow, Row, TurnRecord
 from streams.codec import Identity, Record, decode
 from streams.events import REGISTRY, Event
-from streams.events.calling import CallAnswered, CallClosed, CallFailed, CallFired, CallOpened, CallVoided
+from streams.events.calling import (
+    ApprovalAsked,
+    CallAnswered,
+    CallClosed,
+    CallFailed,
+    CallFired,
+    CallOpened,
+    CallVoided,
+)
 from streams.events.conversation import (
     ConversationDeleted,
     ConversationOpened,
@@ -30,7 +38,8 @@ from streams.events.conversation import (
     FactPublished,
     MemberForgotten,
 )
-from streams.events.generating import AnswerDelta
+from streams.events.generating import AnswerDelta, MemoryFinished
+from streams.events.rating import FeedbackGiven
 from streams.events.routing import RouteDecided
 from streams.events.turn import TERMINAL, TurnAccepted
 from streams.fence import Fence
@@ -39,11 +48,15 @@ log = logging.getLogger(__name__)
 LINGER_MS: Final = 600_000
 # The partition's owner ends every turn by its deadline; one that is still open this long after is given up.
 ABANDONED_MS: Final = 3_600_000
+# Conversations whose approval request is remembered, so that one that is passed over counts as declined.
+UNANSWERED: Final = 10_000
+NOT_APPROVED: Final = "not_approved"
 _READ: Final = frozenset(
     kind.TYPE
     for kind in (
-        AnswerDelta, CallAnswered, CallClosed, CallFailed, CallFired, CallOpened, CallVoided, ConversationDeleted,
-        ConversationOpened, ConversationRenamed, FactPublished, MemberForgotten, RouteDecided, TurnAccepted, *TERMINAL,
+        AnswerDelta, ApprovalAsked, CallAnswered, CallClosed, CallFailed, CallFired, CallOpened, CallVoided,
+        ConversationDeleted, ConversationOpened, ConversationRenamed, FactPublished, FeedbackGiven, MemberForgotten,
+        MemoryFinished, RouteDecided, TurnAccepted, *TERMINAL,
     )
 )  # fmt: skip
 
@@ -51,7 +64,8 @@ _READ: Final = frozenset(
 class Batch(msgspec.Struct, frozen=True):
     """What to store. ended: turns to remember; drafts: other memories, still without vectors, each with the offset of
     its cause. sources: the record behind each offset that changes something. resume_before: `resume` as it was before
-    these records."""
+    these records. suggestions: by turn that ended, calls that waited for the person's word, (skill, taken). rated: what
+    was said of answers; read: (offset, turn, step, word) of models that read a turn."""
 
     partition: int
     position: int
@@ -61,6 +75,9 @@ class Batch(msgspec.Struct, frozen=True):
     ended: list[TurnRecord]
     drafts: list[tuple[int, Draft]]
     sources: dict[int, Record]
+    suggestions: dict[str, list[tuple[str, bool]]] = {}
+    rated: list[tuple[int, FeedbackGiven]] = []
+    read: list[tuple[int, str, str, MemoryFinished]] = []
 
 
 class _Turn:
@@ -69,6 +86,19 @@ class _Turn:
         self.deadline_at_ms = accepted.deadline_at_ms
         self.source = source
         self.announced = False
+        self.answers = any(item.kind == "approval" for item in accepted.input)
+        self.suggestions: list[tuple[str, bool]] = []
+        self._skills: dict[int, str] = {}
+
+    def observe(self, event: Event) -> None:
+        """Follows what became of the calls that this turn's input approved or refused."""
+        if isinstance(event, CallOpened):
+            self._skills[event.call] = event.skill.partition("@")[0]
+            return
+        declined = isinstance(event, CallVoided) and event.reason == NOT_APPROVED
+        if self.answers and (declined or isinstance(event, CallFired)):
+            skill = self._skills.pop(getattr(event, "call", -1), "")
+            self.suggestions += [(skill, not declined)] if skill else []
 
 
 class PartitionFold:
@@ -88,6 +118,10 @@ class PartitionFold:
         self._ended: list[TurnRecord] = []
         self._drafts: list[tuple[int, Draft]] = []
         self._sources: dict[int, Record] = {}
+        self._suggestions: dict[str, list[tuple[str, bool]]] = {}
+        self._rated: list[tuple[int, FeedbackGiven]] = []
+        self._read: list[tuple[int, str, str, MemoryFinished]] = []
+        self._unanswered: OrderedDict[str, list[str]] = OrderedDict()  # by conversation: skills that wait for a word
 
     def feed(self, record: Record) -> None:
         """Takes the next record. Raises InvalidInput or UnknownEvent when it can not be read; it then counts as read,
@@ -117,22 +151,41 @@ class PartitionFold:
     @property
     def has_changes(self) -> bool:
         """Whether the next batch has more to say than positions and turns that have begun."""
-        return bool(self._changes or self._drafts)
+        return bool(self._changes or self._drafts or self._rated or self._read)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no turn runs here."""
+        return all(turn.projector.ended for turn in self._turns.values())
 
     def repeats(self, offset: int) -> bool:
         """Whether the store's position already covers this offset."""
         return offset <= self._stored
 
     def _take(self, identity: Identity, event: Event, record: Record) -> None:
+        if isinstance(event, MemoryFinished):
+            if not self.repeats(record.offset):
+                self._read.append((record.offset, identity.subject, identity.stage, event))
+                self._sources[record.offset] = record
+            return
         if isinstance(event, TurnAccepted) and identity.subject not in self._turns:
-            self._turns[identity.subject] = _Turn(event, record)
+            made = self._turns[identity.subject] = _Turn(event, record)
             self._ended_at_ms.pop(identity.subject, None)
+            ignored = self._unanswered.pop(event.conversation, [])
+            if not made.answers:  # the person went on with something else
+                made.suggestions += [(skill, False) for skill in ignored]
         turn = self._turns.get(identity.subject)
         if turn is None:
             self._take_note(identity, event, record)
             return
         if isinstance(event, ConversationOpened):
             self._take_note(identity, event, record)
+        if isinstance(event, ApprovalAsked):
+            self._unanswered.setdefault(_key(record), []).append(event.skill.partition("@")[0])
+            if len(self._unanswered) > UNANSWERED:
+                self._unanswered.popitem(last=False)
+            return
+        turn.observe(event)
         ended_before = turn.projector.ended
         late = turn.projector.feed(identity, event, record.offset)
         if late is not None:
@@ -144,6 +197,8 @@ class PartitionFold:
             self._ended_at_ms[identity.subject] = self._log_time_ms
             if not self.repeats(record.offset):
                 self._ended.append(ended)
+                if turn.suggestions:
+                    self._suggestions[ended.turn] = turn.suggestions
 
     def _take_note(self, identity: Identity, event: Event, record: Record) -> None:
         """Facts about conversations and members, not of a turn's own course."""
@@ -155,6 +210,9 @@ class PartitionFold:
             self._change(record, row)
         elif isinstance(event, ConversationRenamed | ConversationDeleted | MemberForgotten):
             self._change(record, event)
+        elif isinstance(event, FeedbackGiven) and not self.repeats(record.offset):
+            self._rated.append((record.offset, event))
+            self._sources[record.offset] = record
         elif isinstance(event, FactPublished) and not self.repeats(record.offset):
             drafts = draft_of_fact(event, identity.text(), record.offset)
             self._drafts.extend((record.offset, draft) for draft in drafts)
@@ -180,10 +238,11 @@ class PartitionFold:
                 self._change(turn.source, projector.record())
         batch = Batch(
             self.partition, self._position, resume, self._resume, self._changes, self._ended, self._drafts,
-            self._sources,
+            self._sources, self._suggestions, self._rated, self._read,
         )  # fmt: skip
         self._stored, self._resume = self._position, resume
         self._changes, self._ended, self._drafts, self._sources = [], [], [], {}
+        self._suggestions, self._rated, self._read = {}, [], []
         return batch
 
     def _tidy(self) -> None:
@@ -200,3 +259,8 @@ class PartitionFold:
                 log.warning("a turn was never ended and is given up", extra={"turn": subject})
                 del self._turns[subject]
                 self.fence.forget(subject)
+
+
+def _key(record: Record) -> str:
+    """The conversation of a record."""
+    return (record.key or b"").decode()

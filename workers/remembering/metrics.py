@@ -19,6 +19,10 @@ class Metrics:
         )
         self.records = Counter("headstart_memory_records", "Records read.", registry=self.registry)
         self.memories = Counter("headstart_memory_memories", "Texts that became memories.", registry=self.registry)
+        self.learnt = Counter(
+            "headstart_memory_learnt", "Facts, summaries and examples that were made of turns.", ["kind"],
+            registry=self.registry,
+        )  # fmt: skip
         self.batches = Counter(
             "headstart_memory_batches", "Transactions that stored something.", registry=self.registry
         )

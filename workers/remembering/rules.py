@@ -1,8 +1,8 @@
 """Facts by rule: what people say about themselves in the usual words, read without a model.
 
 Each rule is a pattern over the verb phrase of a clause (clauses.py). They are exact rather than complete: what they do
-not know a model may read (extraction.py). A denial in front ("no longer", "do not", "stopped") is taken off, and what is
-left is read by the same rules. Pure.
+not know a model may read (extraction.py). A denial in front ("no longer", "do not", "stopped") is taken off, and what
+is left is read by the same rules. Pure.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def read(text: str, last: str = "") -> list[Said]:
     """The facts of one message of the user, in order. last: see `clauses.clauses`."""
     found: list[Said] = []
     for clause in clauses(text, last):
-        for said in _of_clause(clause):
+        for said in _of_clause(clause) if clause.subject else ():
             if said not in found:
                 found.append(said)
     if not any(said.attribute == "email" for said in found):

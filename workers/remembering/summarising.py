@@ -30,6 +30,9 @@ EVERY_TURNS: Final = 8
 SUMMARY_TOKENS: Final = 160
 SUMMARY_WORDS: Final = 100
 SENTENCE_CHARACTERS: Final = 200
+MESSAGE_CHARACTERS: Final = 400
+MATERIAL_CHARACTERS: Final = 4_000  # about 1,000 tokens: half of the window of the smallest model
+RULE, MODEL = "rule", "model"
 PROMPT: Final = Prompt(
     "remembering/summary", (Path(__file__).parent / "prompts" / "summary.jinja").read_text(), "summary"
 )
@@ -61,31 +64,38 @@ def summary_by_rule(before: str, messages: Sequence[HistoryMessage]) -> str:
     return "\n".join(line for place, line in enumerate(lines) if place in chosen)
 
 
-def question(before: str, messages: Sequence[HistoryMessage]) -> tuple[tuple[Message, ...], Sampling]:
-    """The model call that writes the summary anew."""
-    history = [{"role": message.role, "text": " ".join(message.text.split())[:400]} for message in messages]
+def material(before: str, messages: Sequence[HistoryMessage]) -> str:
+    """What a model is given to write the summary anew."""
+    said = [f"{message.role}: {' '.join(message.text.split())[:MESSAGE_CHARACTERS]}" for message in messages]
+    turns = "\n".join(said)[:MATERIAL_CHARACTERS]
+    return f"Summary so far:\n{before}\n\nNew turns:\n{turns}" if before else f"New turns:\n{turns}"
+
+
+def question(said: str) -> tuple[tuple[Message, ...], Sampling]:
+    """The model call that writes the summary anew. said: see `material`."""
     sampling = Sampling(max_tokens=SUMMARY_TOKENS + SUMMARY_TOKENS // 2, temperature=0.0)
-    return PROMPT.render(summary=before, history=history, words=SUMMARY_WORDS), sampling
+    return PROMPT.render(said=said, words=SUMMARY_WORDS), sampling
 
 
-def believed(reply: str, by_rule: str) -> str:
-    """A model's summary, cut at the end of a sentence to the budget; `by_rule` where it is of no use."""
+def believed(reply: str) -> str:
+    """A model's summary, cut at the end of a sentence to the budget; "" where it is of no use."""
     kept = ""
     for part in _SENTENCES.findall(" ".join(reply.split())):
         if tokens_of(kept + part) > SUMMARY_TOKENS:
             break
         kept += part
-    return kept.strip() if len(kept.strip()) >= 10 * CHARACTERS_PER_TOKEN else by_rule
+    return kept.strip() if len(kept.strip()) >= 10 * CHARACTERS_PER_TOKEN else ""
 
 
 def draft_of_summary(
-    text: str, *, turn: str, conversation: str, tenant: str, user: str, at_ms: int, offset: int
+    text: str, *, turn: str, conversation: str, tenant: str, user: str, at_ms: int, offset: int, by: str
 ) -> Draft:  # fmt: skip
-    """The summary as a memory without its vector. turn: the last one that it holds."""
+    """The summary as a memory without its vector. turn: the last one that it holds, at_ms: when that ended. by: RULE or
+    MODEL, whose word goes before the other's about the same turns."""
     row = MemoryRow(
-        id=memory_id(conversation, SUMMARY, turn), layer="episode", tenant=tenant, user=user, text=text, vector=[],
+        id=memory_id(conversation, SUMMARY, turn, by), layer="episode", tenant=tenant, user=user, text=text, vector=[],
         at_ms=at_ms, conversation=conversation, turn=turn, source_offset=offset, speaker="summary",
-        valid_from_ms=at_ms, subject=conversation, attribute=SUMMARY, value=turn, single=True,
+        valid_from_ms=at_ms + (by == MODEL), subject=conversation, attribute=SUMMARY, value=f"{turn}/{by}", single=True,
     )  # fmt: skip
     return Draft(row, text)
 

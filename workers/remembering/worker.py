@@ -28,24 +28,27 @@ import msgspec
 from memory.drafts import CONTEXT_UTTERANCES, Draft, Said, drafts_of, said_in
 from memory.embed import Embedder
 from memory.opening import open_parts
-from memory.rows import Change
+from memory.rows import Change, MemoryRow
 from memory.store import Store
 from streams.bus import DEFAULT_WAIT_MS, Bus, GroupReader, Place, Start
 from streams.codec import Record
 from streams.dead_letters import dead_letter
 from streams.errors import HeadstartError, InvalidInput, PeerError
 from streams.events.registering import WorkerAlive
+from streams.models import load_models
 from streams.process import Running
 from streams.retry import FOREVER
 from streams.settings import Settings
 from streams.topology import EVENTS
 from workers.generation.liveness import Liveness
 from workers.remembering.fold import Batch, PartitionFold
+from workers.remembering.learning import Learner
 from workers.remembering.metrics import Metrics
 
 log = logging.getLogger("headstart.memory")
 GROUP: Final = "memory"
 STAGE: Final = "memory"
+REMEMBER: Final = "remember"
 BATCH_RECORDS: Final = 1_000
 PACE_MS: Final = 100
 IDLE_PACE_MS: Final = 2_000
@@ -59,7 +62,8 @@ ALARM_LAG_MS: Final = (EVENTS.retention_ms or 0) // 2
 
 class MemoryWorker:
     """One member of the memory group. The bus, the store and the embedder are opened and closed by the caller; the
-    store follows the bus's log. clock_ms: monotonic; wall_ms: milliseconds since the epoch; chance: uniform in 0..1."""
+    store follows the bus's log. clock_ms: monotonic; wall_ms: milliseconds since the epoch; chance: uniform in 0..1.
+    model: the one in the table of models that reads turns in the background, "" for none (learning.py)."""
 
     def __init__(
         self,
@@ -70,6 +74,7 @@ class MemoryWorker:
         clock_ms: Callable[[], float] = lambda: time.monotonic() * 1e3,
         wall_ms: Callable[[], float] = lambda: time.time() * 1e3,
         chance: Callable[[], float] = random.random,
+        model: str = "",
     ) -> None:
         self.name = f"{STAGE}/{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
         self.metrics = Metrics()
@@ -85,6 +90,7 @@ class MemoryWorker:
         self._stopping = False
         self._measuring = False
         self._task: asyncio.Task[None] | None = None
+        self._learner = Learner(bus, store, model, self.name, wall_ms)
         self._liveness = Liveness(bus, self.alive)
 
     async def start(self) -> None:
@@ -154,6 +160,11 @@ class MemoryWorker:
         except BaseException:
             self._drop()
             raise
+
+    async def ask(self) -> int:
+        """Asks the model to read what waits for it, as far as it may now; gives how many turns. Raises PeerError."""
+        quiet = all(fold.is_quiet for fold in self._folds.values())
+        return await self._learner.ask(list(self._folds), quiet)
 
     async def lag(self) -> dict[int, int]:
         """Records not stored yet, of each partition held. Raises PeerError."""
@@ -245,12 +256,12 @@ class MemoryWorker:
         batches = [batch for fold in folds if (batch := fold.take()) is not None]
         if not batches:
             return
-        memories = await self._embedded(batches)
+        rows = await self._embedded(batches)
         gate = asyncio.Semaphore(TRANSACTIONS_AT_ONCE)
 
         async def store(batch: Batch) -> None:
             async with gate:
-                await self._project(batch, memories[batch.partition])
+                await self._project(batch, rows[batch.partition])
 
         started = self._clock_ms()
         outcomes = await asyncio.gather(*(store(batch) for batch in batches), return_exceptions=True)
@@ -263,8 +274,12 @@ class MemoryWorker:
                 self.metrics.dropped.labels(verdict).set(number)
 
     async def _embedded(self, batches: list[Batch]) -> dict[int, list[Change]]:
-        """The memories of these batches with their vectors, by partition."""
-        drafts = {batch.partition: await self._drafts(batch) for batch in batches}
+        """What these batches give beyond their own changes, with vectors, by partition."""
+        learnt = {batch.partition: await self._learner.learn(batch) for batch in batches}
+        drafts = {batch.partition: [*await self._drafts(batch), *learnt[batch.partition].drafts] for batch in batches}
+        for found_out in learnt.values():
+            for _, draft in found_out.drafts:
+                self.metrics.learnt.labels(getattr(draft.row, "layer", "example")).inc()
         texts = [draft.embedded for rows in drafts.values() for _, draft in rows]
         started = self._clock_ms()
         # An embedder pads a batch to its longest text, so texts of a length go together.
@@ -275,7 +290,8 @@ class MemoryWorker:
             self.metrics.embed_seconds.observe((self._clock_ms() - started) / 1e3)
         return {
             partition: [
-                Change(offset, msgspec.structs.replace(draft.row, vector=next(vectors))) for offset, draft in rows
+                *(Change(offset, msgspec.structs.replace(draft.row, vector=next(vectors))) for offset, draft in rows),
+                *learnt[partition].changes,
             ]
             for partition, rows in drafts.items()
         }
@@ -293,15 +309,15 @@ class MemoryWorker:
             past[record.conversation] = [*before, *said_in(record)][-CONTEXT_UTTERANCES:]
         return drafts
 
-    async def _project(self, batch: Batch, memories: list[Change]) -> None:
-        changes = sorted([*batch.changes, *memories], key=lambda change: change.offset)
+    async def _project(self, batch: Batch, rows: list[Change]) -> None:
+        changes = sorted([*batch.changes, *rows], key=lambda change: change.offset)
         try:
             await self._store.project(batch.partition, batch.position, changes, batch.resume)
         except InvalidInput as error:
             log.warning("a batch can not be stored as a whole, storing record by record: %s", error)
             await self._project_one_by_one(batch, changes)
         self.metrics.batches.inc()
-        self.metrics.memories.inc(len(memories))
+        self.metrics.memories.inc(sum(1 for change in rows if isinstance(change.row, MemoryRow)))
 
     async def _project_one_by_one(self, batch: Batch, changes: list[Change]) -> None:
         """One record's changes in one transaction, so that the record that can not be stored is found and set aside.
@@ -333,6 +349,7 @@ class MemoryWorker:
                     self._measuring = False
                     for partition, lag in (await self.lag()).items():
                         self.metrics.lag_records.labels(partition).set(lag)
+                    await self.ask()
             except PeerError as error:
                 self._failures += 1
                 self.metrics.retries.inc()
@@ -341,11 +358,17 @@ class MemoryWorker:
                 await asyncio.sleep((wait_ms or 0.0) / 1e3)
 
 
+def reading_model(settings: Settings) -> str:
+    """The model that reads turns in the background: the one named `remember`, if the table of models has it. Without
+    one the rules read alone: the smallest models get more wrong than right (docs/design/memory.md has the figures)."""
+    return REMEMBER if REMEMBER in load_models(settings) else ""
+
+
 @asynccontextmanager
 async def stage(settings: Settings) -> AsyncIterator[Running]:
     """The process `python -m workers memory` (streams.process)."""
     async with open_parts(settings, "headstart-memory") as parts:
-        worker = MemoryWorker(parts.bus, parts.store, parts.embedder)
+        worker = MemoryWorker(parts.bus, parts.store, parts.embedder, model=reading_model(settings))
         try:
             await worker.start()
             yield Running(worker.name, worker.failed)
