@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from streams import ids
 from streams.codec import Record, identity
+from streams.errors import PeerUnavailable
 from streams.events import InputItem
 from streams.events.calling import CallFired
 from streams.events.conversation import ConversationOpened
+from streams.events.generating import AnswerDelta
 from streams.events.turn import TurnAccepted, TurnAdopted, TurnCompleted
 from streams.writer import StageWriter
 from tests.support.turn_world import PLAN, T0, World, world
 from workers.planning.holding import HeldPartition
+from workers.planning.owner import TurnOwner
 
 pytestmark = pytest.mark.asyncio
 OTHER = "turns/other"
@@ -84,6 +91,67 @@ async def test_a_call_of_its_own_earlier_life_is_not_sent_again() -> None:
         assert isinstance(facts[-1], TurnCompleted)
         assert [fact.claim for fact in facts if isinstance(fact, CallFired)] == [1]
         assert [skill for skill, _, _ in scene.skills.arrivals] == ["get_weather"]
+
+
+class Outage:
+    """The owner's way to the bus, which fails what is posted while it is shut, as a producer does that gave up."""
+
+    def __init__(self, owner: TurnOwner) -> None:
+        self.shut = False
+        self.failed = 0
+        self._post_raw = owner.bus.post_raw
+        setattr(owner.bus, "post_raw", self.post_raw)  # noqa: B010
+
+    async def post_raw(self, *arguments: Any) -> asyncio.Future[int]:
+        if not self.shut:
+            return await self._post_raw(*arguments)
+        self.failed += 1
+        given: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        given.set_exception(PeerUnavailable("the broker did not take a record"))
+        given.exception()
+        return given
+
+
+@pytest.mark.parametrize("lost", ["accepted", "request", "plan", "end"])
+async def test_what_could_not_be_written_is_done_again_from_the_log(lost: str) -> None:
+    """The bus is away for longer than a producer tries, and takes this fact of the turn, and what follows, with it."""
+    async with world() as scene:
+        outage = Outage(await scene.owner())
+        outage.shut = lost == "accepted"
+        turn = await scene.submit(scene.conversation(), "Find nurses in Rome, and the weather", agent="recruiter")
+        if lost == "accepted":
+            await once(lambda: outage.failed > 0)
+            outage.shut = False
+        if lost == "request":
+            await scene.facts(turn, until=frozenset({ConversationOpened.TYPE}))
+            outage.shut = True
+            await once(lambda: outage.failed > 0)
+            outage.shut = False
+        request = await scene.request("plan")
+        if lost == "plan":
+            outage.shut = True
+        await scene.write(request, PLAN)
+        if lost == "plan":
+            await once(lambda: outage.failed > 0)
+            outage.shut = False
+        # The successor finds the calls answered and the answer not asked for: it asks as for one nobody took up.
+        answer = await scene.request("answer", 2 if lost == "plan" else 1)
+        if lost == "end":
+            outage.shut = True
+        await scene.write(answer, "Anna.")
+        if lost == "end":
+            await once(lambda: outage.failed > 0)
+            outage.shut = False
+        facts = await scene.facts(turn)
+        assert isinstance(facts[-1], TurnCompleted)
+        assert "".join(fact.text for fact in facts if isinstance(fact, AnswerDelta)) == "Anna."
+        if lost != "accepted":
+            assert ("turns/0", 2) in await adopters(scene, turn)
+
+
+async def once(holds: Callable[[], bool]) -> None:
+    while not holds():  # noqa: ASYNC110 - what it looks at has no event
+        await asyncio.sleep(0)
 
 
 async def test_events_are_committed_no_further_than_the_oldest_command_in_hand() -> None:

@@ -1,8 +1,10 @@
-"""A partition of which another owner wrote although it is held here.
+"""A partition whose turns cannot go on from what is held here: another owner wrote of them, or the bus was away.
 
 A worker that was stopped for longer than its session, or cut off, does not know it: it may come back as a member with
 the very partitions it had, while another carried their turns in between; or it may hold them no longer and not have
-been told yet. The log shows the one or the other by a fact that could not be there otherwise.
+been told yet. The log shows the one or the other by a fact that could not be there otherwise. And where a fact of a
+turn could not be written for longer than a producer tries, later ones would stand after a gap. Either way the log is
+right and the memory of this process is not: once it is sure that the partition is its own, it begins from the log.
 """
 
 from __future__ import annotations

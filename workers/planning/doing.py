@@ -6,9 +6,10 @@ Each is a coroutine that a turn runs as a task of its own; what it brings back g
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from streams.events.registering import SkillManifest
 from streams.events.turn import TurnAccepted
 from streams.writer import StageWriter
 from workers.planning.commands import Compensate, Discover, FindApprovals, Fire, Input, Look
@@ -28,6 +29,12 @@ Later = Callable[[float, Callable[[], None]], Timer]
 def by_the_loop(delay_s: float, callback: Callable[[], None]) -> Timer:
     """`Later` on the running event loop."""
     return asyncio.get_running_loop().call_later(delay_s, callback)
+
+
+class Manifests(Protocol):
+    """Every version of every skill by `name@version` (a SkillRegistry)."""
+
+    def every(self) -> Mapping[str, SkillManifest]: ...
 
 
 class Calls(Protocol):

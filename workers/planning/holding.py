@@ -24,12 +24,13 @@ class HeldPartition:
         self.next_offset = -1
         self.began_at = -1
         self.commands = Watermark()
-        self.contested: set[str] = set()  # turns of which another owner wrote after the end was reached
+        self.contested: set[str] = set()  # turns that this worker may not go on with from what it holds (contest.py)
         self.held: list[Record] = []  # commands that came before the end was reached
         self.inbox: dict[str, deque[tuple[TurnSubmit, int]]] = {}
         self.cancelled: dict[str, str] = {}
         self.lives: dict[str, LiveTurn] = {}
         self.adopting: dict[str, LiveTurn] = {}
+        self.ending: dict[str, LiveTurn] = {}  # ended here; their terminal facts have not been read yet
         self._readers: list[tuple[int, asyncio.Event]] = []
         self._read_at: deque[tuple[int, int]] = deque()  # commands, each with how far `events` was read by then
 
@@ -71,3 +72,14 @@ class HeldPartition:
             reached = asyncio.Event()
             self._readers.append((end_offset, reached))
             await reached.wait()
+
+    def forget(self, live: LiveTurn) -> None:
+        """A turn carried here has ended; until its terminal fact is read it is only as good as written."""
+        turn = live.accepted.turn
+        if self.lives.pop(turn, None) is not None and turn in self.view.open:
+            self.ending[turn] = live
+
+    def broken(self) -> set[str]:
+        """Turns of which something could not be written."""
+        every = (self.lives, self.adopting, self.ending)
+        return {turn for lives in every for turn, live in lives.items() if live.broken}

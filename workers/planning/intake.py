@@ -286,7 +286,8 @@ class Intake:
         try:
             accepted_at = await acknowledged
         except HeadstartError as error:
-            log.error("a turn could not be accepted, its submit stays uncommitted: %s", error)
+            log.error("a turn could not be accepted, its submit is read again: %s", error)
+            partition.contested.add(live.accepted.turn)
             live.abandon()
             partition.lives.pop(live.accepted.turn, None)
             return

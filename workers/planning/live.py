@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from streams import ids
 from streams.bus import Bus
+from streams.errors import PeerUnavailable
 from streams.events import Event
 from streams.events.calling import PlanCommitted
 from streams.events.generating import GenerationAbort, GenerationRequested
@@ -69,6 +70,7 @@ class LiveTurn:
         self._placed: dict[str, int] = {}
         self._timer: Timer | None = None
         self._committed: asyncio.Future[int] | None = None
+        self._unasked = False  # a model call was not taken by the bus
 
     def foresee(self) -> None:
         """What the machine will want first is begun before `turn.accepted` is in the log; nothing of it is written."""
@@ -173,6 +175,11 @@ class LiveTurn:
         for task in self._tasks - keep:
             task.cancel()
 
+    @property
+    def broken(self) -> bool:
+        """Something of it could not be written while the bus was away: it can only be taken up again from the log."""
+        return self._unasked or self.writer.broken
+
     def fired(self, call: int) -> bool:
         """This very life of the turn sent the call."""
         return call in self._calls
@@ -206,11 +213,18 @@ class LiveTurn:
     def _generate(self, request: GenerationRequested) -> None:
         partition = self._placed[request.step] = self._place(request)
         event_id = f"{request.turn}/{request.step}/{request.epoch}"
-        self._outbox.put(
-            lambda: self._bus.post(
+
+        def post() -> Awaitable[asyncio.Future[int]]:
+            if self.writer.broken:
+                raise PeerUnavailable("the log did not take that the model is asked", code="stage_broken")
+            return self._bus.post(
                 GENERATIONS.name, partition, request.conversation, request, event_id, self._writer_name
             )
-        )
+
+        self._outbox.put_acknowledged(post).add_done_callback(self._asked)
+
+    def _asked(self, acknowledged: asyncio.Future[int]) -> None:
+        self._unasked |= not acknowledged.cancelled() and acknowledged.exception() is not None
 
     def _abort(self, command: AbortGeneration) -> None:
         turn, conversation = self.accepted.turn, self.accepted.conversation

@@ -103,6 +103,7 @@ class TurnMachine:
         self.stage: Stage | None = None
         self._route: Routed | None = None
         self.decided = False
+        self._epochs: dict[str, int] = {}  # of each step, the highest that was heard
         self._plan_first_at_ms = self._plan_end_at_ms = -1.0
 
     @property
@@ -262,14 +263,15 @@ class TurnMachine:
     def _ask(
         self, step: str, prompt: PromptRef, model: str, messages: tuple[Message, ...], sampling: Sampling, now_ms: float
     ) -> list[Command]:
+        epoch = self._epochs.get(step, 0) + 1  # above 1 where the log has the model's words and not the question
         asked = ModelAsked(
-            step=step, epoch=1, model=model, prompt=prompt, messages=messages, sampling=sampling, at_ms=int(now_ms)
+            step=step, epoch=epoch, model=model, prompt=prompt, messages=messages, sampling=sampling, at_ms=int(now_ms)
         )  # fmt: skip
-        self.stage = Stage(step, 1, request_for(asked, self.accepted, self.offset, self.agent))
+        self.stage = Stage(step, epoch, request_for(asked, self.accepted, self.offset, self.agent))
         return [Publish(asked), Generate(self.stage.request)]
 
     def _generated(self, item: Generated, now_ms: float) -> list[Command]:
-        stage = self.stage
+        stage, self._epochs[item.step] = self.stage, max(item.epoch, self._epochs.get(item.step, 0))
         if stage is None or item.step != stage.step or item.epoch < stage.epoch:
             return []
         stage.heard_at_ms = now_ms

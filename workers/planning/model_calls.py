@@ -34,7 +34,7 @@ def request_for(asked: ModelAsked, accepted: TurnAccepted, offset: int, agent: A
         conversation=accepted.conversation, turn=accepted.turn, step=asked.step, epoch=asked.epoch, model=asked.model,
         messages=asked.messages, sampling=asked.sampling, at_ms=asked.at_ms, deadline_at_ms=accepted.deadline_at_ms,
         turn_offset=offset, tenant=accepted.tenant, user=accepted.user,
-        checks=agent.checks if asked.step == "answer" else (),
+        checks=agent.checks if asked.step == "answer" else (), resume=asked.epoch > 1,
     )  # fmt: skip
 
 

@@ -18,8 +18,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Callable
 
 from memory.records import history_messages
 from memory.store import Store
@@ -30,15 +29,14 @@ from streams.dead_letters import dead_letter
 from streams.errors import HeadstartError, PeerError
 from streams.events.calling import CallAnswered, CallFailed
 from streams.events.recalling import HistoryMessage
-from streams.events.registering import SkillManifest
 from streams.events.turn import TurnAccepted, TurnAdopted
 from streams.taken import Taken
 from streams.topology import EVENTS, TURNS
 from workers.planning.commands import Called, CallHeard, Generated
 from workers.planning.contest import is_foreign, ours_from
-from workers.planning.doing import Doing, Later, by_the_loop
+from workers.planning.doing import Doing, Later, Manifests, by_the_loop
 from workers.planning.holding import HeldPartition
-from workers.planning.intake import Intake
+from workers.planning.intake import PEER_PAUSE_S, Intake
 from workers.planning.live import LiveTurn
 from workers.planning.live import Place as Placement
 from workers.planning.machine import Setup, TurnMachine
@@ -50,16 +48,9 @@ from workers.planning.services import Check, check_service
 log = logging.getLogger("headstart.turns")
 GROUP = "turns"
 COMMIT_EVERY_S = 0.5
-PEER_PAUSE_S = 0.5
 RECORDS_AT_ONCE = 32  # taken before the loop's other work has its turn: 1 to 3 ms
 CALLS_DRAIN_S = 5.0
 Take = Callable[[HeldPartition, Record], Awaitable[None]]
-
-
-class Manifests(Protocol):
-    """Every version of every skill by `name@version` (a SkillRegistry)."""
-
-    def every(self) -> Mapping[str, SkillManifest]: ...
 
 
 class TurnOwner:
@@ -177,6 +168,8 @@ class TurnOwner:
             if time.monotonic() >= commit_at:
                 await self._commit(group)
                 commit_at = time.monotonic() + COMMIT_EVERY_S
+                for partition in self.partitions.values():
+                    partition.contested.update(partition.broken())
 
     async def _until_done(self, take: Take, partition: HeldPartition, record: Record) -> None:
         """A record is never skipped because a peer is away: nothing could be written meanwhile anyhow."""
@@ -268,14 +261,16 @@ class TurnOwner:
         self._leaving = [live for live in self._leaving if live.calls_in_flight]
 
     async def _contest(self, partition: HeldPartition) -> None:
-        """Another owner wrote of turns here (contest.py). Those that nobody carries are adopted; if one of our own was
-        concerned, the partition is taken up anew. Raises PeerError while it is not known to be ours."""
+        """Some turns cannot go on as they are (contest.py). Those that nobody carries are adopted; if one of our own is
+        among them, the partition is taken up anew. Raises PeerError while it is not known to be ours."""
         group = self._group
         assert group is not None
         begin = await ours_from(group, partition)
-        log.warning("partition %d was another owner's meanwhile", partition.number)
+        log.warning("partition %d: turns are taken up from the log again", partition.number)
         turns, partition.contested = partition.contested, set()
-        if not turns & partition.lives.keys():
+        if not turns & partition.view.owned:
+            for turn in turns - partition.view.open.keys():
+                partition.lives.pop(turn, None)
             self._adopt_open(partition)
             return
         self._let_go(partition.number)
@@ -301,9 +296,10 @@ class TurnOwner:
             self._follow(live, seen)
         elif isinstance(seen.event, TurnAdopted) and seen.source == self.writer:
             self._adopted(partition, seen)
-        conversation = (record.key or b"").decode()
-        if seen.identity.subject not in partition.view.open and partition.caught_up:
-            self._intake.open_next(partition, conversation)
+        if seen.identity.subject not in partition.view.open:
+            partition.ending.pop(seen.identity.subject, None)
+            if partition.caught_up:
+                self._intake.open_next(partition, (record.key or b"").decode())
 
     def _follow(self, live: LiveTurn, seen: Seen) -> None:
         """Facts of others that a running turn waits for; what this worker wrote its machine already knows."""
@@ -334,7 +330,7 @@ class TurnOwner:
         for turn, state in list(partition.view.open.items()):
             epoch = partition.view.fence.epoch(turn, "turn") + 1
             adopting = partition.adopting.get(turn)
-            if turn not in partition.lives and (adopting is None or adopting.writer.epoch < epoch):
+            if turn not in partition.lives and (adopting is None or adopting.broken or adopting.writer.epoch < epoch):
                 live = partition.adopting[turn] = self._live(state.accepted, epoch)
                 live.publish(TurnAdopted(at_ms=int(self.clock_ms()), setup=self.setup_id))
 
@@ -364,7 +360,7 @@ class TurnOwner:
         self._effects.forget(live.accepted.turn)
         partition = self.partitions.get(ids.partition_of(live.accepted.conversation))
         if partition is not None:
-            partition.lives.pop(live.accepted.turn, None)
+            partition.forget(live)
 
     async def catch_up(self, accepted: TurnAccepted) -> None:
         """See doing.Doing. While the broker does not say where its log ends nobody is called silent."""
