@@ -11,6 +11,7 @@ from headstart import (
     chat,
     dead,
     demo_journey,
+    diff_commands,
     keys,
     log_reading,
     migrate,
@@ -25,7 +26,10 @@ app = typer.Typer(
     name="headstart", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="A streaming assistant on a message bus: a tool call is on the wire before the model has finished asking.",
 )  # fmt: skip
-for module in (up, demo_journey, chat, publish, log_reading, replay_commands, keys, agents, remembered, dead, migrate):
+for module in (
+    up, demo_journey, chat, publish, log_reading, replay_commands, diff_commands, keys, agents, remembered, dead,
+    migrate,
+):  # fmt: skip
     module.register(app)
 
 

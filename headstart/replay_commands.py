@@ -6,21 +6,22 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import orjson
 import typer
 
+from headstart.live_replay import publish_into, run_live
+from headstart.replay.changing import Change
 from headstart.replay.compare import Difference, compare
 from headstart.replay.files import write_recording
-from headstart.replay.recorder import Selection
+from headstart.replay.pacing import pace_of, span_s
 from headstart.replay.recording import Recording
 from headstart.replay.redaction import redact
 from headstart.replay.result import result_recording
 from headstart.replay.sources import LOG, open_source, selection
-from headstart.replay.stub import Pace, recorded_setups, replay_stub
+from headstart.replay.stub import recorded_setups, replay_stub
 from headstart.replay.turns import ConversationLog, conversations
 from streams.errors import InvalidInput, NotFound
 from streams.models import ModelSpec, load_models
@@ -35,6 +36,7 @@ Turns = Annotated[list[str] | None, typer.Option("--turn", help="only this turn;
 TenantOption = Annotated[str, typer.Option(help="only of this tenant")]
 UserOption = Annotated[str, typer.Option(help="only of this user")]
 SHOWN: Final = 20  # differences that are printed whole
+MODES: Final = ("stub", "pin", "live")
 
 
 def register(app: typer.Typer) -> None:
@@ -76,46 +78,79 @@ def record(
 
 def replay(
     source: Annotated[str, typer.Argument(help="a recording, `log`, or the id of a conversation or a turn")],
+    mode: Annotated[
+        str, typer.Option(help="stub: recorded inputs, must come out the same; pin, live: a model")
+    ] = "stub",
     since: Since = "",
     until: Until = "",
     conversation: Conversations = None,
     turn: Turns = None,
-    setup: Annotated[
-        str, typer.Option(help="recorded, or here: the agents and models of this installation")
-    ] = "recorded",
+    prompt: Annotated[list[str] | None, typer.Option(help="live: ID=FILE, such as recruiter/answer=new.jinja")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="live: NAME for every step, or answer=NAME")] = None,
+    skills: Annotated[
+        str, typer.Option(help="pin, live: record, or live to ask `pure` skills not recorded")
+    ] = "record",
+    at_once: Annotated[int, typer.Option(min=1, help="pin, live: turns side by side")] = 1,
+    setup: Annotated[str, typer.Option(help="recorded, or here: agents and models of this build")] = "recorded",
     speed: Annotated[str, typer.Option(help="max, recorded, or a factor such as 10")] = "max",
     out: Annotated[Path | None, typer.Option(help="write what came of it as a recording, for `headstart diff`")] = None,
+    into: Annotated[str, typer.Option(help="publish it on topics of this namespace, such as shadow, too")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would run, and run nothing")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON object per difference")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="stub: one JSON object per difference")] = False,
 ) -> None:
-    """Runs turns again on their recorded inputs and says whether the same came of them; exit status 1 when not."""
+    """Runs turns again. stub: on their recorded inputs, and exit status 1 unless the same came of them. pin: with the
+    model, nothing changed. live: with the model, and another prompt or model. Never on production's topics."""
     settings = Settings.from_env(os.environ)
     chosen = selection(since=since, until=until, conversations=conversation, turns=turn)
-    differs = asyncio.run(_replay(settings, source, chosen, setup, speed, out, dry_run, as_json))
-    if differs:
-        sys.exit(1)
-
-
-async def _replay(
-    settings: Settings, source: str, chosen: Selection, setup: str, speed: str, out: Path | None, dry_run: bool,
-    as_json: bool,
-) -> bool:  # fmt: skip
-    recording = await open_source(source, chosen, settings)
+    if mode not in MODES:
+        raise InvalidInput(f"there is no mode {mode!r}", hint=f"one of {', '.join(MODES)}")
+    if mode != "live" and (prompt or model):
+        raise InvalidInput("only mode live changes a prompt or a model", hint="add --mode live")
+    change = Change(prompts=dict(_prompt(text) for text in prompt or []), models=dict(map(_model, model or [])))
+    recording = asyncio.run(open_source(source, chosen, settings))
     logs = {name: log for name, log in conversations(recording.events, recording.commands).items() if log.turns}
     if not logs:
         raise NotFound("there is no turn to replay")
     if dry_run:
-        sys.stdout.write(describe(recording, logs))
-        return False
-    setups = recorded_setups(recording, here(settings) if setup == "here" else None)
+        sys.stdout.write(describe(recording, logs, mode, change))
+        return
+    otherwise = here(settings) if setup == "here" else None
+    if mode == "stub":
+        result, differs = asyncio.run(_stub(recording, logs, otherwise, speed, as_json))
+    else:
+        setups = recorded_setups(recording, otherwise)
+        result = asyncio.run(run_live(settings, recording, setups, change, mode, skills, at_once, speed))
+        differs = False
+    if out is not None:
+        _ = write_recording(result, out)
+    if into:
+        asyncio.run(publish_into(settings, into, result))
+    if differs:
+        sys.exit(1)
+
+
+async def _stub(
+    recording: Recording, logs: dict[str, ConversationLog], otherwise: Setup | None, speed: str, as_json: bool
+) -> tuple[Recording, bool]:
     began = time.perf_counter()
-    replayed = await replay_stub(recording, setups, pace_of(speed, recording))
+    replayed = await replay_stub(recording, recorded_setups(recording, otherwise), pace_of(speed, recording))
     took_s = time.perf_counter() - began
     differences = compare(logs, replayed, redacted=recording.head.redacted)
-    if out is not None:
-        _ = write_recording(result_recording(recording, replayed, {"mode": "stub"}, time.time_ns() // 1_000_000), out)
     show(differences, sum(len(log.turns) for log in logs.values()), span_s(recording), took_s, as_json)
-    return bool(differences)
+    return result_recording(recording, replayed, {"mode": "stub"}, time.time_ns() // 1_000_000), bool(differences)
+
+
+def _prompt(text: str) -> tuple[str, str]:
+    name, _, file = text.partition("=")
+    try:
+        return name, Path(file).read_text()
+    except OSError as error:
+        raise InvalidInput(f"{file!r} can not be read: {error.strerror}", hint="--prompt ID=FILE") from error
+
+
+def _model(text: str) -> tuple[str, str]:
+    step, equals, name = text.partition("=")
+    return (step, name) if equals else ("", text)
 
 
 def show(differences: list[Difference], turns: int, recorded_s: float, took_s: float, as_json: bool) -> None:
@@ -133,9 +168,10 @@ def show(differences: list[Difference], turns: int, recorded_s: float, took_s: f
     sys.stdout.write(f"{same} of {turns} turns came out the same; {recorded_s:,.1f} s in {took_s:.2f} s, {speed}\n")
 
 
-def describe(recording: Recording, logs: dict[str, ConversationLog]) -> str:
+def describe(recording: Recording, logs: dict[str, ConversationLog], mode: str, change: Change) -> str:
     """What a replay would run."""
-    lines = []
+    told = "".join(f", {name} {value}" for name, value in change.words().items())
+    lines = [f"mode {mode}{told}"]
     for name, log in logs.items():
         owners = [f"{segment.writer} with setup {segment.setup or '?'}" for segment in log.segments]
         lines.append(f"{name}: {len(log.turns)} turns, owned by {', then '.join(owners)}")
@@ -152,37 +188,3 @@ def here(settings: Settings) -> Setup:
     """The agents of this build and the models of this installation."""
     models: dict[str, ModelSpec] = load_models(settings)
     return Setup(agents=load_all(), models=models, router_model="router" if "router" in models else "")
-
-
-def span_s(recording: Recording) -> float:
-    """How long the recorded turns took, from the first fact to the last."""
-    times = [record.timestamp_ms for record in recording.events]
-    return (max(times) - min(times)) / 1000 if times else 0.0
-
-
-def pace_of(speed: str, recording: Recording) -> Pace | None:
-    """How a replay waits. Raises InvalidInput for what is no speed."""
-    if speed == "max":
-        return None
-    try:
-        factor = 1.0 if speed == "recorded" else float(speed.removesuffix("x").removeprefix("×"))
-    except ValueError:
-        factor = 0.0
-    if factor <= 0:
-        raise InvalidInput(f"{speed!r} is no speed", hint="max, recorded, or a factor such as 10")
-    first_ms = min((record.timestamp_ms for record in recording.events), default=0)
-    return paced(first_ms, factor, asyncio.sleep, time.monotonic)
-
-
-def paced(
-    first_ms: float, factor: float, sleep: Callable[[float], Coroutine[Any, Any, None]], now_s: Callable[[], float]
-) -> Pace:
-    """Waits until a moment of the recording is due, `factor` times as fast as it was."""
-    began_s = now_s()
-
-    async def until(at_ms: float) -> None:
-        due_s = began_s + (at_ms - first_ms) / 1000 / factor
-        if (left_s := due_s - now_s()) > 0:
-            await sleep(left_s)
-
-    return until

@@ -40,7 +40,7 @@ class Commands:
                 return self._left.pop(index)[0]
         if accepted.origin == "steer" and accepted.steered_from:
             return None
-        return self._made(accepted.turn, _submit(accepted, self._log.turns[accepted.turn]))
+        return self._made(accepted.turn, submit_of(accepted, self._log.turns[accepted.turn]))
 
     def cancel(self, turn: TurnLog, entry: Taken) -> Record:
         """The command that stopped a turn: a cancel, a steer, or the submit that interrupted it."""
@@ -111,7 +111,8 @@ def _read(record: Record) -> Event | None:
         return salvage(record)
 
 
-def _submit(accepted: TurnAccepted, log: TurnLog) -> TurnSubmit:
+def submit_of(accepted: TurnAccepted, log: TurnLog) -> TurnSubmit:
+    """The submit that a turn can have come from, made from its facts."""
     opened = next((fact.event for fact in log.facts if isinstance(fact.event, ConversationOpened)), None)
     return TurnSubmit(
         turn=accepted.turn, conversation=accepted.conversation, tenant=accepted.tenant, user=accepted.user,

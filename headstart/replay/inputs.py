@@ -28,10 +28,12 @@ def queues(log: ConversationLog, segment: Segment) -> Queues:
             if stage == TURN or (adopted is not None and fact.record.offset < adopted):
                 continue
             key = stage if stage.startswith("call.") else f"{stage}/{fact.identity.epoch}"
-            if fact.source == segment.writer and not isinstance(fact.event, CallAnswered | CallFailed):
-                continue  # its own signs of life
             queues.setdefault(key, deque()).append(fact)
     return found
+
+
+def is_outcome(fact: Fact) -> bool:
+    return isinstance(fact.event, CallAnswered | CallFailed)
 
 
 def older(fact: Fact, entry: Taken) -> bool:

@@ -127,7 +127,7 @@ class RecordedEffects:
     async def catch_up(self, accepted: TurnAccepted) -> None:
         """A recording's timers fire where they fired."""
 
-    async def look(self, accepted: TurnAccepted, item: Look, turns: int, tokens: int, deliver: Deliver) -> None:
+    async def look(self, accepted: TurnAccepted, item: Look, deliver: Deliver) -> None:
         self.waiting[(accepted.turn, "look")] = deliver
 
     async def discover(self, accepted: TurnAccepted, item: Discover, deliver: Deliver) -> None:

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from headstart.replay.commands import Commands, accepted_notes, note_number
-from headstart.replay.inputs import first_of, older, queues, routed
+from headstart.replay.inputs import first_of, is_outcome, older, queues, routed
 from headstart.replay.recording import Recording
 from headstart.replay.standins import Clock, RecordedCalls, RecordedEffects, RecordedManifests, Timers
 from headstart.replay.stepping import SteppedBus
@@ -217,7 +217,7 @@ class _Session:
             case "called":
                 await self._called(turn, entry)
             case "heard":
-                await self._records(turn, f"call.{entry.number}", 1, entry)
+                await self._heard(turn, entry)
             case "cancelled":
                 await self._give([self._commands.cancel(turn, entry)])
             case "tick":
@@ -235,22 +235,26 @@ class _Session:
             self._problem(turn.turn, f"{entry.kind} {queue}: {count - len(records)} facts are not in the recording")
         await self._give(records)
 
+    async def _heard(self, turn: TurnLog, entry: Taken) -> None:
+        """Another worker's sign of life, or one of an earlier life of the turn here; its own it does not hear."""
+        queue, live = self._queues[turn.turn].get(f"call.{entry.number}", deque()), self._live(turn.turn)
+        own = live is not None and live.fired(entry.number)
+        while queue and (is_outcome(queue[0]) or (own and queue[0].source == self._segment.writer)):
+            queue.popleft()
+        await self._records(turn, f"call.{entry.number}", 1, entry)
+
     async def _called(self, turn: TurnLog, entry: Taken) -> None:
         queue = self._queues[turn.turn].get(f"call.{entry.number}", deque())
-        while queue and (not isinstance(queue[0].event, CallAnswered | CallFailed) or older(queue[0], entry)):
+        while queue and (not is_outcome(queue[0]) or older(queue[0], entry)):
             queue.popleft()
         if not queue:
             self._problem(turn.turn, f"the outcome of call {entry.number} is not in the recording")
-        elif queue[0].source != self._segment.writer:
-            await self._give([queue.popleft().record])
+        elif queue[0].source != self._segment.writer or (turn.turn, entry.number) not in self._calls.waiting:
+            await self._give([queue.popleft().record])  # of another worker, or of an earlier life of the turn here
         else:
             event = queue.popleft().event
             assert isinstance(event, CallAnswered | CallFailed)
-            waiting = self._calls.waiting.get((turn.turn, entry.number))
-            if waiting is None:
-                self._problem(turn.turn, f"call {entry.number} has an outcome and was not sent")
-                return
-            deliver, writer = waiting
+            deliver, writer = self._calls.waiting[(turn.turn, entry.number)]
             deliver(Called(event, entry.claim))
             _ = await writer.post(event)
 

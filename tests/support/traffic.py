@@ -91,12 +91,14 @@ class PacedSkills(HttpExecutor):
         super().__init__(signing_key=None, allow_private=True)
         self._chance = random.Random(seed)
         self.calls = 0
+        self.effects: set[str] = set()
 
     async def call(
         self, manifest: SkillManifest, arguments: Mapping[str, Any], context: CallContext,
         on_sent: Callable[[], None] | None = None,
     ) -> Outcome:  # fmt: skip
         self.calls += 1
+        self.effects.add(manifest.effect)
         await asyncio.sleep(0.0005)
         if on_sent is not None:
             on_sent()
