@@ -2,7 +2,7 @@
 
 Counted are the agents that took the member's turns, the skills that answered and the short arguments they were given,
 and the suggestions (calls that waited for the member's word) that were taken or declined. A habit counts once it was
-seen SEEN times; it is told when it has to do with the turn: its agent, one of its skills, or the hour. What the person
+seen SEEN times; it is told when it has to do with one of the skills that the turn may use. What the person
 says instead takes the place of what was counted, and what they muted is never told.
 
 Pure.
@@ -10,7 +10,7 @@ Pure.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -28,7 +28,7 @@ PARTS: Final = {"at night": range(5), "in the morning": range(5, 12), "in the af
 MOSTLY: Final = 0.6
 # Of a habit that had this share of all its skill's uses: the others are chance.
 USUAL: Final = 0.5
-TOLD: Final = 4
+TOLD: Final = 12
 
 
 def habit_id(tenant: str, user: str, kind: str, name: str) -> str:
@@ -79,18 +79,17 @@ def sentence(habit: HabitRow) -> str:
     return f"{text}, mostly {when}." if when else f"{text}."
 
 
-def told(habits: Sequence[HabitRow], skills: Collection[str], at_ms: int) -> list[RecalledItem]:
-    """What a turn's prompt is told of its member's habits, the most certain first.
+def told(habits: Sequence[HabitRow]) -> list[RecalledItem]:
+    """What prompts may be told of a member's habits, the most certain first, each with the skill that it is about.
 
-    skills: names of the skills that the turn may use; a habit about another one is left out. A habit of agents is for
-    routing and not told.
+    A habit of agents is for routing and not told.
     """
     uses = {habit.name: habit.taken for habit in habits if habit.kind == "skill"}
     items: list[RecalledItem] = []
     for habit in habits:
         skill = habit.name.partition("/")[0]
         times = habit.taken + habit.declined
-        if habit.muted or habit.kind == "agent" or skill not in skills:
+        if habit.muted or habit.kind == "agent":
             continue
         if not habit.correction and times < SEEN:
             continue
@@ -104,6 +103,7 @@ def told(habits: Sequence[HabitRow], skills: Collection[str], at_ms: int) -> lis
             RecalledItem(
                 id=habit.id, layer="procedure", text=sentence(habit), score=round(min(1.0, share), 4),
                 at_ms=habit.last_at_ms, why="corrected by the person" if habit.correction else why,
+                about=skill,
             )
         )  # fmt: skip
     items.sort(key=lambda item: (-item.score, item.id))

@@ -9,7 +9,7 @@ from streams.events.base import Event, event
 
 class RecalledItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One remembered text put into the prompt. layer: conversation | episode | fact | procedure. why: the terms of
-    its score, for people."""
+    its score, for people. about: the skill that a habit has to do with, "" for everything else."""
 
     id: str
     layer: str
@@ -18,6 +18,7 @@ class RecalledItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     source_turn: str = ""
     at_ms: int = 0
     why: str = ""
+    about: str = ""
 
 
 class HistoryMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -28,9 +29,21 @@ class HistoryMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     turn: str = ""
 
 
+class ExampleItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A good past answer to a question like the turn's. score: cosine of the two questions."""
+
+    turn: str
+    agent: str
+    question: str
+    answer: str
+    score: float
+
+
 @event("turn.recalled", "events")
 class Recalled(Event, frozen=True, kw_only=True):
-    """Everything the turn's prompts may use of the past: recalled memories and the conversation's own messages.
+    """Everything the turn's prompts may use of the past: recalled memories and the conversation's own messages, a
+    summary of what was said before those, rated examples and the member's habits. It is fetched before the agent is
+    known; a prompt shows what of it the agent's budgets admit (workers/planning/context.py).
 
     position: the offset up to which Postgres had stored the partition (-1: nothing); what stands after it was read
     from the log. took_ms: fetching and ranking, without the embedding; embed_ms: the embedding.
@@ -42,6 +55,9 @@ class Recalled(Event, frozen=True, kw_only=True):
     position: int = -1
     took_ms: float = 0.0
     embed_ms: float = 0.0
+    summary: str = ""
+    examples: tuple[ExampleItem, ...] = ()
+    habits: tuple[RecalledItem, ...] = ()
 
 
 class DiscoveredSkill(msgspec.Struct, frozen=True):

@@ -53,7 +53,9 @@ class AgentOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_calls: int = 6
     deadline_ms: int = 120_000
     history_turns: int = 8
+    history_tokens: int = 512
     recall_tokens: int = 256
+    example_tokens: int = 160
     on_fact: Literal["ignore", "remember", "tell", "steer", "open"] = "remember"
 
 
@@ -62,7 +64,8 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
 
     checks: names of the in-stream checks its answers pass (workers/response). max_skills: how many discovered skills go
     into the plan's prompt and schema; skill_ratio: only those at least this share as near as the nearest one.
-    max_calls: the longest plan. deadline_ms: for the whole turn. history_turns, recall_tokens: how much of the past.
+    max_calls: the longest plan. deadline_ms: for the whole turn. history_turns, history_tokens, recall_tokens,
+    example_tokens: how much of the past (workers/planning/context.py).
     on_fact: what a fact that arrives for the member while a turn runs does: ignore | remember | tell | steer | open.
     """
 
@@ -78,7 +81,9 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
     max_calls: int = 6
     deadline_ms: int = 120_000
     history_turns: int = 8
+    history_tokens: int = 512
     recall_tokens: int = 256
+    example_tokens: int = 160
     on_fact: str = "remember"
     rubric: str = ""
 

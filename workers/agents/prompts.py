@@ -25,9 +25,10 @@ from streams.events.generating import Message
 _ROLE: Final = re.compile(r"^@(system|user|assistant)[ \t]*$", re.MULTILINE)
 _MARK: Final = "\x1e"  # record separator: cannot occur in rendered values, which have it removed
 
+_COMMON: Final = frozenset({"question", "history", "summary", "recalled", "habits", "instructions", "today", "locale"})
 VARIABLES: Final[Mapping[str, frozenset[str]]] = {
-    "plan": frozenset({"question", "history", "recalled", "skills", "instructions", "today", "locale"}),
-    "answer": frozenset({"question", "history", "recalled", "results", "instructions", "today", "locale", "failed"}),
+    "plan": _COMMON | {"skills"},
+    "answer": _COMMON | {"results", "failed", "examples"},
     "route": frozenset({"question", "agents"}),
     "facts": frozenset({"said"}),
     "summary": frozenset({"said", "words"}),

@@ -28,11 +28,17 @@ class Publish(msgspec.Struct, frozen=True):
 class Look(msgspec.Struct, frozen=True):
     """Embed the turn's text once; route by it (unless `agent` is given) and recall by it, side by side.
 
+    turns, tokens: the most that any agent shows of the conversation's turns and of memories. least_turns, least_tokens:
+    the least that any shows of its history, so that what lies beyond is looked for among the memories.
     Brings `Routed` (when `agent` is ""), then `Recollected`.
     """
 
     text: str
     agent: str
+    turns: int = 8
+    tokens: int = 256
+    least_turns: int = 0
+    least_tokens: int = 0
 
 
 class Discover(msgspec.Struct, frozen=True):

@@ -60,8 +60,8 @@ class Doing(Protocol):
     async def catch_up(self, accepted: TurnAccepted) -> None:
         """Returns once everything that stands in the turn's partition by now was read: only then is silence known."""
 
-    async def look(self, accepted: TurnAccepted, item: Look, turns: int, tokens: int, deliver: Deliver) -> None:
-        """Delivers `Routed` (unless the agent is given), then `Recollected`. turns, tokens: how much of the past."""
+    async def look(self, accepted: TurnAccepted, item: Look, deliver: Deliver) -> None:
+        """Delivers `Routed` (unless the agent is given), then `Recollected`."""
 
     async def discover(self, accepted: TurnAccepted, item: Discover, deliver: Deliver) -> None:
         """Delivers `Discovered`."""

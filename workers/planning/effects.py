@@ -15,14 +15,13 @@ from collections.abc import Callable
 from typing import Protocol
 
 from memory.embed import Embedder
-from memory.recall import rank
+from memory.habits import leaning
 from memory.store import Store
 from streams import ids
 from streams.bus import Bus
 from streams.codec import decode_as
-from streams.errors import HeadstartError
 from streams.events.calling import ApprovalAsked
-from streams.events.recalling import HistoryMessage, Recalled, RecalledItem, SkillsDiscovered
+from streams.events.recalling import SkillsDiscovered
 from streams.events.turn import TurnAccepted
 from streams.topology import EVENTS
 from workers.planning.approving import asking_call
@@ -38,6 +37,7 @@ from workers.planning.commands import (
     Routed,
 )
 from workers.planning.patience import patiently
+from workers.planning.recollecting import History, Recollecting
 from workers.routing.router import Router
 from workers.skills.bus_executor import BusExecutor
 from workers.skills.execution import Executors
@@ -46,15 +46,14 @@ from workers.skills.registry import SkillRegistry
 
 log = logging.getLogger("headstart.turns")
 Deliver = Callable[[Input], None]
-RECALL_CANDIDATES = 16
 WARM_CONNECTIONS = 2  # to each discovered skill's host: plans often have two calls that are ready together
 
 
 class Past(Protocol):
     """The conversation's own messages, from Postgres and from the log after it."""
 
-    async def history(self, accepted: TurnAccepted, turns: int) -> tuple[tuple[HistoryMessage, ...], int]:
-        """Oldest first, and the offset up to which Postgres had stored the partition."""
+    async def history(self, accepted: TurnAccepted, turns: int) -> History:
+        """See recollecting.History."""
 
     async def catch_up(self, accepted: TurnAccepted) -> None:
         """See doing.Doing."""
@@ -79,6 +78,7 @@ class Effects:
         self.calls = Caller(store, registry, Executors(executor, over_bus), writer, clock_ms)
         self._writer = writer
         self.clock_ms = clock_ms
+        self._recollecting = Recollecting(store, clock_ms)
         self._vectors: dict[str, asyncio.Task[list[float]]] = {}
 
     def foresee(self, accepted: TurnAccepted) -> None:
@@ -107,43 +107,25 @@ class Effects:
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
-    async def look(self, accepted: TurnAccepted, item: Look, turns: int, tokens: int, deliver: Deliver) -> None:
+    async def look(self, accepted: TurnAccepted, item: Look, deliver: Deliver) -> None:
         """Routes and recalls. Without memories the turn goes on; for its own history it waits while it has time."""
         started = time.perf_counter()
         history = asyncio.create_task(
-            patiently(lambda: self._past.history(accepted, turns), accepted.deadline_at_ms, self.clock_ms)
+            patiently(lambda: self._past.history(accepted, item.turns), accepted.deadline_at_ms, self.clock_ms)
         )
+        habits = asyncio.create_task(self._recollecting.habits(accepted))
         try:
             vector = await asyncio.shield(self._vector(accepted))
             embed_ms = _since(started)
+            known = await habits
             if not item.agent:
-                route = self._router.route(vector)
+                route = self._router.route(vector, leaning(known))
                 deliver(Routed(agent=route.agent, verdict=route.verdict, scores=route.scores, took_ms=_since(started)))
-            asked = time.perf_counter()
-            recalled = await self._recall(accepted, item.text, vector, tokens)
-            messages, position = await history
+            recalled = await self._recollecting.recollect(accepted, item, vector, history, known, embed_ms)
         finally:
             history.cancel()
-        deliver(
-            Recollected(
-                Recalled(
-                    items=recalled, history=messages, at_ms=int(self.clock_ms()), position=position,
-                    took_ms=_since(asked), embed_ms=embed_ms,
-                )
-            )
-        )  # fmt: skip
-
-    async def _recall(
-        self, accepted: TurnAccepted, text: str, vector: list[float], tokens: int
-    ) -> tuple[RecalledItem, ...]:
-        try:
-            candidates = await self._store.recall(
-                accepted.tenant, accepted.user, vector, text, RECALL_CANDIDATES, accepted.conversation
-            )
-        except HeadstartError as error:
-            log.warning("recall failed, the turn goes on without it: %s", error.code, extra={"turn": accepted.turn})
-            return ()
-        return tuple(rank(candidates, text, int(self.clock_ms()), tokens))
+            habits.cancel()
+        deliver(Recollected(recalled))
 
     async def discover(self, accepted: TurnAccepted, item: Discover, deliver: Deliver) -> None:
         """Finds the skills whose descriptions are nearest to the turn's text among those the agent may use."""

@@ -139,9 +139,7 @@ class LiveTurn:
             elif isinstance(command, AbortGeneration):
                 self._abort(command)
             elif isinstance(command, Look):
-                agent = self.machine.agent if self.machine else None
-                turns, tokens = (agent.history_turns, agent.recall_tokens) if agent else (8, 256)
-                _ = self._start(self._effects.look(self.accepted, command, turns, tokens, self.deliver))
+                _ = self._start(self._effects.look(self.accepted, command, self.deliver))
             elif isinstance(command, Discover):
                 _ = self._start(self._effects.discover(self.accepted, command, self.deliver))
             elif isinstance(command, FindApprovals):

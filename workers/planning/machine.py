@@ -67,6 +67,7 @@ from workers.planning.commands import (
     Tick,
     WakeAt,
 )
+from workers.planning.context import look_for
 from workers.planning.firing import FiringCore
 from workers.planning.model_calls import Stage, answer_sampling, plan_sampling, request_for, use_of
 from workers.planning.rendering import answer_values, plan_values
@@ -129,7 +130,7 @@ class TurnMachine:
 
     def look(self) -> list[Command]:
         wanted = self.accepted.options.agent
-        return [Look(self.question, wanted if wanted in self.setup.agents else "")]
+        return [look_for(self.question, self.setup.agents, wanted)]
 
     def _routed(self, item: Routed, now_ms: float) -> list[Command]:
         self._route = item
@@ -203,7 +204,7 @@ class TurnMachine:
         assert step is not None
         assert self.recalled is not None
         tools = self.accepted.options.tools
-        values = plan_values(self.accepted, self.question, self.recalled, self.manifests.values(), tools)
+        values = plan_values(self.accepted, self.question, self.recalled, self.manifests.values(), tools, self.agent)
         messages = step.prompt.render(**values)
         name = self._model(step)
         model = self.setup.models[name]
@@ -242,7 +243,7 @@ class TurnMachine:
         step = self.agent.answer
         calls = self.firing.calls if self.firing else []
         assert self.recalled is not None
-        values = answer_values(self.accepted, self.question, self.recalled, calls)
+        values = answer_values(self.accepted, self.question, self.recalled, calls, self.agent)
         options = self.accepted.options
         sampling = answer_sampling(step.options, options)
         model = options.model if options.model in self.setup.models else self._model(step)

@@ -372,18 +372,18 @@ class TurnOwner:
                 log.warning("waiting for a peer: %s", error)
                 await asyncio.sleep(PEER_PAUSE_S)
 
-    async def history(self, accepted: TurnAccepted, turns: int) -> tuple[tuple[HistoryMessage, ...], int]:
+    async def history(self, accepted: TurnAccepted, turns: int) -> tuple[tuple[HistoryMessage, ...], int, str]:
         """A turn's past: Postgres up to its position, the log after it. See effects.Past."""
         partition = self.partitions.get(ids.partition_of(accepted.conversation))
         stored = await self.store.history(accepted.conversation, turns)
         if partition is None:
-            return tuple(stored.messages), stored.position
+            return tuple(stored.messages), stored.position, stored.summary
         partition.view.stored(stored.position)
         tail = partition.view.tail(accepted.conversation)
         newer = [record for record in tail.ended if record.end_offset > stored.position]
         messages = list(stored.messages)
         messages += history_messages([(record.turn, record.messages) for record in newer[-turns:]])
-        return tuple(messages), stored.position
+        return tuple(messages), stored.position, stored.summary
 
     async def began(self, accepted: TurnAccepted, turn: str) -> int | None:
         """Where an earlier turn of the conversation begins. See effects.Past."""

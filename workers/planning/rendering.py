@@ -15,6 +15,8 @@ from streams.events.intake import ClientTool
 from streams.events.recalling import Recalled
 from streams.events.registering import SkillManifest
 from streams.events.turn import TurnAccepted
+from workers.agents.catalog import Agent
+from workers.planning.context import Context, context_of
 from workers.planning.planned_call import PlannedCall
 
 RESULT_CHARS: Final = 1_200  # of one call's result in the answer prompt: about 300 tokens
@@ -23,18 +25,21 @@ _HANDLES: Final = frozenset({"id"})  # what is for machines, in a list of things
 
 def plan_values(
     accepted: TurnAccepted, question: str, recalled: Recalled, manifests: Iterable[SkillManifest],
-    tools: Sequence[ClientTool],
+    tools: Sequence[ClientTool], agent: Agent,
 ) -> dict[str, Any]:  # fmt: skip
     """Variables of a plan prompt (workers.agents.prompts.VARIABLES)."""
+    manifests = tuple(manifests)
+    context = context_of(recalled, agent, {manifest.name for manifest in manifests})
     skills = [_skill(manifest.name, manifest.description, manifest.parameters) for manifest in manifests]
     skills += [_skill(tool.name, tool.description, tool.parameters) for tool in tools]
-    return {**_common(accepted, question, recalled), "skills": skills}
+    return {**_common(accepted, question, context), "skills": skills}
 
 
 def answer_values(
-    accepted: TurnAccepted, question: str, recalled: Recalled, calls: Sequence[PlannedCall]
+    accepted: TurnAccepted, question: str, recalled: Recalled, calls: Sequence[PlannedCall], agent: Agent
 ) -> dict[str, Any]:
     """Variables of an answer prompt. results: one per answered call; failed: one per call without a result."""
+    context = context_of(recalled, agent, {_name(call) for call in calls})
     results = [
         {
             "skill": call.skill.partition("@")[0],
@@ -50,7 +55,9 @@ def answer_values(
         if item.kind == "function_call_output"
     ]
     failed = [_name(call) for call in calls if call.state == "failed"]
-    return {**_common(accepted, question, recalled), "results": results, "failed": failed}
+    examples = [{"question": example.question, "answer": example.answer} for example in context.examples]
+    common = _common(accepted, question, context)
+    return {**common, "results": results, "failed": failed, "examples": examples}
 
 
 def day_of(at_ms: int) -> str:
@@ -58,12 +65,14 @@ def day_of(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%A, %d %B %Y")
 
 
-def _common(accepted: TurnAccepted, question: str, recalled: Recalled) -> dict[str, Any]:
+def _common(accepted: TurnAccepted, question: str, context: Context) -> dict[str, Any]:
     system = "\n".join(item.text for item in accepted.input if item.kind == "message" and item.role != "user")
     return {
         "question": question,
-        "history": [{"role": message.role, "text": message.text} for message in recalled.history],
-        "recalled": [{"text": item.text, "layer": item.layer} for item in recalled.items],
+        "history": [{"role": message.role, "text": message.text} for message in context.history],
+        "summary": context.summary,
+        "recalled": [{"text": item.text, "layer": item.layer} for item in context.items],
+        "habits": [item.text for item in context.habits],
         "instructions": "\n".join(part for part in (accepted.options.instructions, system) if part),
         "today": day_of(accepted.at_ms),
         "locale": accepted.options.locale,

@@ -25,11 +25,12 @@ Verdict = Literal["sure", "unsure", "out_of_scope"]
 
 
 class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
-    """Cosines, -1..1."""
+    """Cosines, -1..1. usual: a share, 0..1, of a member's turns from which an agent is the one they mean in doubt."""
 
     sure: float = 0.40
     out_of_scope: float = 0.25
     margin: float = 0.03
+    usual: float = 0.6
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -47,14 +48,20 @@ class Router:
         self._vectors = {agent: [list(vector) for vector in rows] for agent, rows in vectors.items() if rows}
         self.thresholds = thresholds or Thresholds()
 
-    def route(self, vector: Sequence[float]) -> Route:
-        """The route of a turn whose text has this unit vector."""
+    def route(self, vector: Sequence[float], leaning: Mapping[str, float] | None = None) -> Route:
+        """The route of a turn whose text has this unit vector. leaning: by agent, the share of the member's turns that
+        it took, 0..1: of agents that are equally near, within `margin`, the one that takes most of them is chosen."""
         scores = sorted(
             (AgentScore(agent, round(_likeness(vector, rows), 4)) for agent, rows in self._vectors.items()),
             key=lambda score: (-score.score, score.agent),
         )
         if not scores:
             return Route("", "out_of_scope", ())
+        if leaning:
+            near = [score for score in scores if score.score > scores[0].score - self.thresholds.margin]
+            usual = max(near, key=lambda score: leaning.get(score.agent, 0.0))
+            if leaning.get(usual.agent, 0.0) >= self.thresholds.usual and usual.score >= self.thresholds.sure:
+                return Route(usual.agent, "sure", tuple(scores))
         best = scores[0]
         second = scores[1].score if len(scores) > 1 else -1.0
         if best.score < self.thresholds.out_of_scope:
