@@ -23,6 +23,7 @@ class HeldPartition:
         self.given_away = False  # it is another worker's now; nothing more of it begins here
         self.next_offset = -1
         self.began_at = -1
+        self.before: asyncio.Task[PartitionView] | None = None  # see past.py
         self.commands = Watermark()
         self.contested: set[str] = set()  # turns that this worker may not go on with from what it holds (contest.py)
         self.held: list[Record] = []  # commands that came before the end was reached
@@ -33,6 +34,11 @@ class HeldPartition:
         self.ending: dict[str, LiveTurn] = {}  # ended here; their terminal facts have not been read yet
         self._readers: list[tuple[int, asyncio.Event]] = []
         self._read_at: deque[tuple[int, int]] = deque()  # commands, each with how far `events` was read by then
+
+    @property
+    def first_offset(self) -> int:
+        """Of the first record of `events` that was read here, or is to be; -1 while that is not known."""
+        return self.began_at if self.began_at >= 0 else self.next_offset
 
     def begin(self, offset: int) -> bool:
         """A command is taken up; False when it was before."""

@@ -37,6 +37,7 @@ from workers.planning.live import LiveTurn
 from workers.planning.machine import Setup, TurnMachine
 from workers.planning.outbox import Outbox
 from workers.planning.partition import Tail
+from workers.planning.past import Past
 from workers.planning.services import Check, from_service
 
 log = logging.getLogger("headstart.turns")
@@ -56,6 +57,7 @@ class Intake:
         self._setup_id, self._check_service = setup_id, check
         self._bus, self._store, self._setup, self._outbox = bus, store, setup, outbox
         self._make_live, self._writer, self._clock_ms, self._draw = make_live, writer, clock_ms, draw
+        self._past = Past(bus, store)
         self._background: set[asyncio.Task[None]] = set()
         self.forwarded = 0  # commands that lay on a wrong partition
 
@@ -247,7 +249,15 @@ class Intake:
             last = await self._store.turn(messages[-1].turn) if messages else None
             if last is not None:
                 tail.last_turn, tail.last_offset = last.turn, last.offset
-        if submit.event_id and await self._store.turn(submit.turn) is not None:
+        before = await self._past.before(partition)
+        earlier = before.tail(submit.conversation)
+        if earlier.last_offset > tail.last_offset:  # Postgres has not stored so far yet
+            tail.tenant, tail.user = earlier.tenant, earlier.user
+            tail.last_turn, tail.last_offset = earlier.last_turn, earlier.last_offset
+        known = before.knows(submit.turn) or (
+            submit.event_id != "" and await self._store.turn(submit.turn) is not None
+        )  # fmt: skip
+        if known:
             tail.running = ""  # sent again long after it was done
             partition.commands.finish(offset)
             self.open_next(partition, submit.conversation)

@@ -60,7 +60,6 @@ from workers.planning.commands import (
     Generate,
     Generated,
     Input,
-    Look,
     Publish,
     Recollected,
     Routed,

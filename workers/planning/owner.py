@@ -20,13 +20,12 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 
-from memory.records import history_messages
 from memory.store import Store
 from streams import ids
 from streams.bus import Bus, GroupReader, Place, Reader, Start
 from streams.codec import Record
 from streams.dead_letters import dead_letter
-from streams.errors import HeadstartError, PeerError
+from streams.errors import HeadstartError, PeerError, PeerUnavailable
 from streams.events.calling import CallAnswered, CallFailed
 from streams.events.recalling import HistoryMessage
 from streams.events.turn import TurnAccepted, TurnAdopted
@@ -42,6 +41,7 @@ from workers.planning.live import Place as Placement
 from workers.planning.machine import Setup, TurnMachine
 from workers.planning.outbox import Outbox
 from workers.planning.partition import Seen
+from workers.planning.past import Past
 from workers.planning.restoring import restore, resume
 from workers.planning.services import Check, check_service
 
@@ -72,6 +72,7 @@ class TurnOwner:
         self._later = later
         self.partitions: dict[int, HeldPartition] = {}
         self.outbox = Outbox()
+        self._past = Past(bus, store)
         self._place = place
         self._effects = make_effects(self)
         self._group: GroupReader | None = None
@@ -373,24 +374,15 @@ class TurnOwner:
                 await asyncio.sleep(PEER_PAUSE_S)
 
     async def history(self, accepted: TurnAccepted, turns: int) -> tuple[tuple[HistoryMessage, ...], int, str]:
-        """A turn's past: Postgres up to its position, the log after it. See effects.Past."""
-        partition = self.partitions.get(ids.partition_of(accepted.conversation))
-        stored = await self.store.history(accepted.conversation, turns)
-        if partition is None:
-            return tuple(stored.messages), stored.position, stored.summary
-        partition.view.stored(stored.position)
-        tail = partition.view.tail(accepted.conversation)
-        newer = [record for record in tail.ended if record.end_offset > stored.position]
-        messages = list(stored.messages)
-        messages += history_messages([(record.turn, record.messages) for record in newer[-turns:]])
-        return tuple(messages), stored.position, stored.summary
+        """See effects.Past."""
+        return await self._past.history(self._held(accepted), accepted, turns)
 
     async def began(self, accepted: TurnAccepted, turn: str) -> int | None:
-        """Where an earlier turn of the conversation begins. See effects.Past."""
+        """See effects.Past."""
+        return await self._past.began(self._held(accepted), accepted, turn)
+
+    def _held(self, accepted: TurnAccepted) -> HeldPartition:
         partition = self.partitions.get(ids.partition_of(accepted.conversation))
-        if partition is not None:
-            for record in partition.view.tail(accepted.conversation).ended:
-                if record.turn == turn:
-                    return record.begin_offset
-        row = await self.store.turn(turn)
-        return row.offset if row is not None and row.conversation == accepted.conversation and row.offset >= 0 else None
+        if partition is None:
+            raise PeerUnavailable("the turn is another worker's now")
+        return partition

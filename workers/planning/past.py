@@ -1,0 +1,89 @@
+"""A conversation's past as the owner of its partition knows it: Postgres up to its position, the log after it.
+
+The log after it has two parts: what the owner has read since it took the partition over, and what stands before that
+and Postgres has not stored yet. The second is read only when somebody asks for it, once for the whole partition, since
+a takeover must not wait for a memory worker that is far behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from memory.records import TurnRecord, history_messages
+from memory.store import Store
+from streams.bus import Bus
+from streams.codec import Record
+from streams.errors import HeadstartError
+from streams.events.recalling import HistoryMessage
+from streams.events.turn import TurnAccepted
+from streams.topology import EVENTS
+from workers.planning.holding import HeldPartition
+from workers.planning.partition import PartitionView
+
+
+class Past:
+    """The past of every conversation of one worker. Each question raises PeerError while Postgres or the bus is
+    away, and may be asked again."""
+
+    def __init__(self, bus: Bus, store: Store) -> None:
+        self._bus, self._store = bus, store
+
+    async def history(
+        self, partition: HeldPartition, accepted: TurnAccepted, turns: int
+    ) -> tuple[tuple[HistoryMessage, ...], int, str]:
+        """Oldest first, the offset up to which Postgres had stored the partition, and what it says of what is older."""
+        stored = await self._store.history(accepted.conversation, turns)
+        partition.view.stored(stored.position)
+        ended = await self._ended(partition, accepted.conversation, stored.position)
+        newer = [record for record in ended if record.end_offset > stored.position]
+        messages = list(stored.messages)
+        messages += history_messages([(record.turn, record.messages) for record in newer[-turns:]])
+        return tuple(messages), stored.position, stored.summary
+
+    async def began(self, partition: HeldPartition, accepted: TurnAccepted, turn: str) -> int | None:
+        """The offset at which an earlier turn of the conversation begins; None when it is not one of its turns."""
+        for record in partition.view.tail(accepted.conversation).ended:
+            if record.turn == turn:
+                return record.begin_offset
+        row = await self._store.turn(turn)
+        if row is not None:
+            return row.offset if row.conversation == accepted.conversation and row.offset >= 0 else None
+        tail = (await self.before(partition)).tail(accepted.conversation)
+        return next((record.begin_offset for record in tail.ended if record.turn == turn), None)
+
+    async def _ended(self, partition: HeldPartition, conversation: str, position: int) -> Sequence[TurnRecord]:
+        newer = partition.view.tail(conversation).ended
+        if position + 1 >= partition.first_offset:
+            partition.before = None  # Postgres has all of it by now
+            return newer
+        return [*(await self.before(partition)).tail(conversation).ended, *newer]
+
+    async def before(self, partition: HeldPartition) -> PartitionView:
+        """What the log says between what Postgres had stored, when it was first asked, and what was read here."""
+        task = partition.before
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = partition.before = asyncio.create_task(self._read(partition.number, partition.first_offset))
+        return await asyncio.shield(task)
+
+    async def _read(self, number: int, end: int) -> PartitionView:
+        view = PartitionView()
+        resume = await self._store.resume_offset(number)
+        if resume is not None and resume >= end:
+            return view
+        reader = await self._bus.reader(EVENTS.name, {number: "earliest" if resume is None else resume})
+        try:
+            while reader.position(number) < end:
+                for record in await reader.batch():
+                    if record.offset < end:
+                        _feed(view, record)
+        finally:
+            await reader.close()
+        return view
+
+
+def _feed(view: PartitionView, record: Record) -> None:
+    try:
+        _ = view.feed(record)
+    except HeadstartError:
+        return  # nobody can read it: it was set aside when it was met first
