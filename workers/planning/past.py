@@ -61,6 +61,8 @@ class Past:
 
     async def before(self, partition: HeldPartition) -> PartitionView:
         """What the log says between what Postgres had stored, when it was first asked, and what was read here."""
+        if partition.first_offset <= 0:
+            return PartitionView()  # nothing stands before that
         task = partition.before
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
             task = partition.before = asyncio.create_task(self._read(partition.number, partition.first_offset))
