@@ -1,4 +1,4 @@
-"""Figures of the push parser against others: `python -m tests.bench.parser [--splits N] [--mutations]`.
+"""Figures of the push parser against others: `python -m tests.bench.parser [--splits N [--processes P]] [--mutations]`.
 
 Times are CPU time of this process for one document in deltas of four characters, the best of several runs where runs
 are short. A cell that passes its limit is stopped and carried on by its own growth so far (the time of the first half
@@ -199,6 +199,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--limit-s", type=float, default=3.0, help="CPU seconds after which a cell is stopped")
     options.add_argument("--splits", type=int, default=0, help="random splits over the traces of all formats")
+    options.add_argument("--processes", type=int, default=1, help="how many processes read the splits")
     options.add_argument("--mutations", action="store_true", help="30,000 plans, half of them broken")
     options.add_argument("--plans", type=int, default=30_000, help="how many plans --mutations reads")
     chosen = options.parse_args()
@@ -206,7 +207,7 @@ def main() -> None:
     if chosen.mutations:
         results["mutations"] = mutations(chosen.plans)
     if chosen.splits:
-        results["splits"] = splits(chosen.splits)
+        results["splits"] = splits(chosen.splits, chosen.processes)
     if not results:
         results["engines"] = compare(chosen.limit_s)
         results["budgets"] = budgets(results["engines"])

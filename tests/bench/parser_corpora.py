@@ -121,17 +121,25 @@ def mutations(count: int) -> dict[str, Any]:
             {None: "", True: "held out", False: ""}[held_out.get((dialect, kind))],
             f"{tally.plans[dialect, kind]:,}",
             f"{tally.unusable[dialect, kind]:,}",
+            f"{tally.taken_back[dialect, kind]:,}",
         ]
         for dialect, kind in sorted(tally.plans)
     ]
-    print(table(["notation", "break", "", "plans", "unusable"], rows))
+    print(table(["notation", "break", "", "plans", "unusable", "value taken back"], rows))
     unusable = tally.unusable.total()
     verdict = "met" if unusable * USABLE_ONE_IN <= count else "NOT met"
     ways = f"{len(KINDS)} ways, {sum(held_out.values())} of them held out"
     print(f"\n{count:,} plans, {100 * broken / count:.0f} % broken; {ways}")
     share = 100 * unusable / count
     print(f"Unusable: {unusable} of {count:,} ({share:.3f} %; budget 0.01 %): {verdict}; model calls for repair: 0")
+    print(f"A value closed early and then once more: in {tally.taken_back.total():,} broken plans")
     print("Repairs: " + ", ".join(f"{rule} {times:,}" for rule, times in tally.repairs.most_common()))
     for key, text in tally.examples.items():
         print(f"\nUnusable, {key}:\n{text}")
-    return {"plans": count, "broken": broken, "unusable": unusable, "repairs": dict(tally.repairs)}
+    return {
+        "plans": count,
+        "broken": broken,
+        "unusable": unusable,
+        "taken_back": tally.taken_back.total(),
+        "repairs": dict(tally.repairs),
+    }

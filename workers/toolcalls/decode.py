@@ -20,6 +20,8 @@ import orjson
 _LONG_INTEGER = re.compile(r"[0-9]{19}").search
 _WHITESPACE = re.compile(r"[ \t\n\r]").search
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?").fullmatch
+# Reads back as infinite, and is JSON.
+_INFINITE = "1e999"
 _LITERALS = {"true": True, "false": False, "null": None}
 
 
@@ -40,14 +42,24 @@ def loads(text: str) -> Any:
 
 
 def dumps(value: Any) -> str:
-    """Compact JSON of a value. A lone surrogate is written as its escape; an infinite number raises ValueError."""
+    """Compact JSON of a value. A lone surrogate is written as its escape, an infinite number as one beyond a double."""
     try:
         text = orjson.dumps(value).decode()
     except (TypeError, UnicodeEncodeError):
-        text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    if "null" in text and _has_infinity(value):
-        raise ValueError("an infinite number has no JSON")
+        text = json.dumps(value, separators=(",", ":"))
+    if ("null" in text or "Infinity" in text) and _has_infinity(value):
+        return _with_infinity(value)
     return text
+
+
+def _with_infinity(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{dumps(key)}:{_with_infinity(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_with_infinity, value)) + "]"
+    if isinstance(value, float) and _has_infinity(value):
+        return _INFINITE if value > 0 else "-" + _INFINITE
+    return dumps(value)
 
 
 def _has_infinity(value: Any) -> bool:
@@ -61,15 +73,9 @@ def _has_infinity(value: Any) -> bool:
 def compact(text: str, value: Any) -> str:
     """The closed JSON text without the space between its parts; the text itself where it holds none.
 
-    Numbers may change their spelling (`1.50` to `1.5`), never their value. A value that cannot be written (infinite)
-    keeps its own text.
+    Numbers may change their spelling (`1.50` to `1.5`), never their value.
     """
-    if _WHITESPACE(text) is None:
-        return text
-    try:
-        return dumps(value)
-    except ValueError:
-        return text
+    return text if _WHITESPACE(text) is None else dumps(value)
 
 
 def string_value(raw: str) -> str:

@@ -23,7 +23,8 @@ _MARKS_REPAIR = re.compile(r"\\.|[\"'{}\[\]]", re.DOTALL)
 _WINDOW_MIN = 64
 _WINDOW_MAX = 65_536
 _LAST_BACKSLASHES = re.compile(r"\\*\Z").search
-_SCALAR = re.compile(r'[^ \t\n\r,\]}{\[":]*').match
+# A literal closes with its own last character, whatever follows.
+_SCALAR = re.compile(r'true|false|null|[^ \t\n\r,\]}{\[":]*').match
 _LOOSE_SCALAR = re.compile(r"[^,\]}\n]*").match
 _KEY_RUN = re.compile(r"[ \t\n\r:=,}\]{\[\"']")
 # Each container whose end was hidden has the rest of the text looked at once more.
@@ -70,13 +71,14 @@ def captured(reader: Reader, index: int | None, level: int) -> Steps:
             elif mark in "{[":
                 nested += 1
                 if nested + level > limits.depth:
+                    reader.pos = pos + _end_of(marks, segment, count) - before
                     raise Malformed(start, "too_deep", f"more than {limits.depth} containers deep")
             elif mark in "}]":
                 nested -= 1
                 if not nested:
                     break
         if not nested:
-            closed = next(islice(marks.finditer(segment), count - 1, None)).end()
+            closed = _end_of(marks, segment, count)
             pieces.append(segment[:closed])
             reader.pos = pos + closed - before
             break
@@ -91,12 +93,15 @@ def captured(reader: Reader, index: int | None, level: int) -> Steps:
             reader.buf = yield from reader.chunk(closer)
         except Ended as ended:
             reader.quiet = None
-            pieces.extend((held, *waiting))
-            reader.base += sum(map(len, waiting))
-            waiting.clear()
+            if waiting:
+                # Text that was put aside is looked at now; the end is met again behind it.
+                reader.buf = "".join(waiting)
+                waiting.clear()
+                continue
+            pieces.append(held)
             if not reader.mends_end(ended, index, quietly=True):
                 raise
-            return _unclosed(reader, ended, "".join(pieces), start, index, limits.depth - level)
+            return _mended(reader, "".join(pieces), start, index, limits.depth - level, ended)
         reader.quiet = None
         if waiting:
             reader.buf = "".join((*waiting, reader.buf))
@@ -109,21 +114,28 @@ def captured(reader: Reader, index: int | None, level: int) -> Steps:
         if not reader.repair:
             at = start + getattr(error, "pos", 0)
             raise Malformed(at, "invalid_json", str(error).split(":")[0]) from None
-    value = repair.loads(text, start, index, reader.emit, limits.depth - level)
-    return value, dumps(value)
+    return _mended(reader, text, start, index, limits.depth - level, None)
 
 
-def _unclosed(reader: Reader, ended: Ended, text: str, start: int, index: int | None, depth: int) -> tuple[Any, str]:
-    """The value and text of a container that no bracket closed before the end of the text (repair mode). Where an odd
-    quote in one of its strings hid its end, what follows that is still to be read.
+def _end_of(marks: re.Pattern[str], segment: str, count: int) -> int:
+    """Where the mark of this number (from 1) ends."""
+    return next(islice(marks.finditer(segment), count - 1, None)).end()
+
+
+def _mended(
+    reader: Reader, text: str, start: int, index: int | None, depth: int, ended: Ended | None
+) -> tuple[Any, str]:
+    """The value and text of a container that is broken (repair mode). Where an odd quote in one of its strings hid its
+    end, `text` goes on behind it, and that is still to be read. `ended`: no bracket closed it before the text's end.
     """
     value, used = repair.loads_first(text, start, index, reader.emit, depth)
     if used < len(text):
         if reader.rereads >= REREADS_MAX:
             raise Malformed(start + used, "invalid_json", "too many containers with odd quotes")
         reader.rereads += 1
-        reader.buf, reader.pos, reader.base = text[used:], 0, start + used
-    else:
+        reader.buf = text[used:] + reader.buf[reader.pos :]
+        reader.pos, reader.base = 0, start + used
+    elif ended is not None:
         reader.mends_end(ended, index)
     return value, dumps(value)
 
@@ -145,15 +157,23 @@ def scalar(reader: Reader, index: int | None, *, alone: bool = False) -> Steps:
         parts.append(reader.buf[reader.pos : end])
         size += end - reader.pos
         reader.pos = end
-        ended = end < len(reader.buf) or (size <= _LONGEST_LITERAL and "".join(parts) in _LITERALS)
+        ended = end < len(reader.buf) or parts[0] in _LITERALS
         if not ended:
             reader.hold_to(bound)
             try:
+                if size < _LONGEST_LITERAL:
+                    # It may still become a literal: it is looked at once more.
+                    reader.pos -= size
+                    yield from reader.more()
+                    parts.clear()
+                    size = 0
+                    continue
                 chunk = yield from reader.chunk(None)
                 reader.base += end
                 reader.buf, reader.pos = chunk, 0
                 continue
             except Ended as end_of_text:
+                reader.pos = len(reader.buf)
                 if not end_of_text.natural or not (alone or reader.repair):
                     raise
         text = "".join(parts)

@@ -30,9 +30,10 @@ from workers.toolcalls.json_parts import captured, key_text, scalar, word
 from workers.toolcalls.json_parts import key as read_key
 from workers.toolcalls.json_quotes import Quotes
 from workers.toolcalls.json_strings import reopened, stands, string
-from workers.toolcalls.reader import Ended, Malformed, Reader, Steps
+from workers.toolcalls.reader import Ended, Reader, Steps
 
-_SCALAR = re.compile(r'[^ \t\n\r,\]}{\[":]*').match
+# A literal closes with its own last character, whatever follows.
+_SCALAR = re.compile(r'true|false|null|[^ \t\n\r,\]}{\[":]*').match
 _LITERALS = frozenset({"true", "false", "null"})
 # Integers from this length on may not fit 64 bits.
 _LONG_INTEGER = 19
@@ -104,7 +105,7 @@ def read_value(reader: Reader, sink: Sink, depth: int) -> Steps:
                 base += pos
                 buf, pos = "", 0
                 if base > bound:
-                    reader.base, reader.pos = base, 0
+                    reader.buf, reader.pos, reader.base = "", 0, base
                     reader.hold_to(bound)
                 buf = yield
         except Ended as ended:
@@ -129,7 +130,7 @@ def read_value(reader: Reader, sink: Sink, depth: int) -> Steps:
                 continue
             if c != ("}" if is_object else "]"):
                 if not mending or c == ":":
-                    raise Malformed(base + pos, "unexpected_text", f"{c!r} where a comma or an end is due")
+                    raise reader.malformed(buf, pos, base, "unexpected_text", f"{c!r} where a comma or an end is due")
                 if c not in "}]":
                     emit(Repaired(index, "missing_comma", base + pos))
                     pending += ","
@@ -192,7 +193,7 @@ def read_value(reader: Reader, sink: Sink, depth: int) -> Steps:
             continue
         elif state == _COLON:
             if c != ":" and not (mending and c == "="):
-                raise Malformed(base + pos, "unexpected_text", f"{c!r} where a colon is due")
+                raise reader.malformed(buf, pos, base, "unexpected_text", f"{c!r} where a colon is due")
             if c == "=":
                 emit(Repaired(index, "equals_sign", base + pos))
             pos += 1
@@ -238,7 +239,7 @@ def read_value(reader: Reader, sink: Sink, depth: int) -> Steps:
                 value = string_value(text)
         elif (c == "{" or c == "[") and len(stack) < depth:
             if len(stack) >= depth_limit:
-                raise Malformed(base + pos, "too_deep", f"more than {depth_limit} containers deep")
+                raise reader.malformed(buf, pos, base, "too_deep", f"more than {depth_limit} containers deep")
             stack.append((container, key, is_object, path))
             if container is not None and len(stack) > 1:
                 path = (*path, key)
@@ -263,7 +264,7 @@ def read_value(reader: Reader, sink: Sink, depth: int) -> Steps:
             pos += 1
             continue
         elif c in ",:]}" or not (mending or c in "{[" or c in _SCALAR_STARTS):
-            raise Malformed(base + pos, "unexpected_text", f"{c!r} where a value is due")
+            raise reader.malformed(buf, pos, base, "unexpected_text", f"{c!r} where a value is due")
         else:
             text = ""
             if c in _SCALAR_STARTS:
@@ -308,7 +309,7 @@ def read_value(reader: Reader, sink: Sink, depth: int) -> Steps:
 
         # A value is complete.
         if base + pos > bound:
-            reader.base, reader.pos = base, pos
+            reader.buf, reader.pos, reader.base = buf, pos, base
             reader.hold_to(bound)
         if container is None:
             if pending:

@@ -52,6 +52,7 @@ def read_container(reader: Reader, index: int, notation: Notation) -> Steps:
             elif mark in "{[(":
                 nested += 1
                 if nested > limits.depth:
+                    reader.pos = match.end()
                     raise Malformed(reader.position, "too_deep", f"more than {limits.depth} containers deep")
             elif mark in "}])":
                 nested -= 1

@@ -139,6 +139,11 @@ class Reader:
         if self.base + self.pos > bound:
             raise Malformed(bound, "too_large", f"more than {self.limits.arguments_size} characters")
 
+    def malformed(self, buf: str, pos: int, base: int, code: str, message: str) -> Malformed:
+        """The error at `buf[pos]`, where the reader stands from then on."""
+        self.buf, self.pos, self.base = buf, pos, base
+        return Malformed(base + pos, code, message)
+
     def more(self) -> Steps:
         """Waits for one more chunk; what was read is dropped. Raises Ended when there is none."""
         chunk = yield
@@ -250,6 +255,7 @@ class Reader:
             size += end - self.pos
             self.pos = end
             if size > self.limits.name_size:
+                self.pos -= size - self.limits.name_size
                 raise Malformed(start, "name_too_long", f"a name of more than {self.limits.name_size} characters")
             if match is not None:
                 return "".join(parts)

@@ -31,7 +31,7 @@ def inline(lines: Lines, parent: int, depth: int, c: str, call: OpenCall | None 
     if c in "\"'":
         return (yield from quoted(lines, parent, c))
     if c in "{[":
-        return (yield from flow(lines, depth))
+        return (yield from flow(lines, parent, depth))
     if c in _RESERVED:
         lines.mend("reserved_character", f"{c!r} begins no plain text")
     start = lines.reader.position
@@ -150,9 +150,12 @@ def _mended_quote(lines: Lines, line: str, match: re.Match[str], quote: str, sta
     return inner + quote
 
 
-def flow(lines: Lines, depth: int) -> Steps:
-    """A flow container, from its opening bracket, and the rest of its last line."""
+def flow(lines: Lines, parent: int, depth: int) -> Steps:
+    """A flow container, from its opening bracket, and the rest of its last line. In repair mode a list also ends before
+    a line that is no further in than `parent` and begins an entry.
+    """
     reader = lines.reader
+    is_list = lines.mending and reader.buf[reader.pos] == "["
     start = reader.position
     balance = yaml_flow.Balance()
     written: list[str] = []
@@ -170,7 +173,10 @@ def flow(lines: Lines, depth: int) -> Steps:
             break
         written.append(line)
         c = "" if lines.cut is not None else (yield from lines.raw_head())
-        if not c:
+        ends = not c or (
+            is_list and balance.depth == 1 and lines.column <= parent and (yield from _begins_entry(lines))
+        )
+        if ends:
             if lines.cut is not None and not reader.mends_end(lines.cut, lines.index):
                 raise lines.cut
             if lines.cut is None:

@@ -28,6 +28,12 @@ def test_broken_plans_end_as_they_were_meant() -> None:
     assert (SAMPLE - whole) * 10 >= SAMPLE
     assert {kind for _, kind in tally.plans} >= {kind.name for kind in KINDS}
     assert tally.examples == {}
+    # Only a quote that proves to be text makes a value close twice.
+    assert {kind for (_, kind), count in tally.taken_back.items() if count} <= {
+        "inner_quotes",
+        "quoted_clause",
+        "inches",
+    }
 
 
 def test_a_whole_plan_is_read_as_it_stands() -> None:

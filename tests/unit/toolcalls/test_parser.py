@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import subprocess
 import sys
 import tracemalloc
@@ -25,8 +27,11 @@ from workers.toolcalls import (
     merge,
 )
 from workers.toolcalls.facts import Fact
+from workers.toolcalls.parser import Mode
 
 PLAN = '[{"name": "write", "arguments": {"path": "a.md", "text": "one \\"two\\" three", "n": 7}}]'
+
+GLM = "<arg_key>{}</arg_key><arg_value>{}</arg_value>"
 
 
 def read(dialect: str, text: str, **options: Any) -> list[Fact]:
@@ -199,6 +204,37 @@ def test_wrong_use_is_refused() -> None:
         Parser("klingon")
     with pytest.raises(TypeError, match="deltas"):
         Parser("hermes").feed_delta({"content": "x"})
+
+
+@pytest.mark.parametrize("mode", ["strict", "repair"])
+@pytest.mark.parametrize(
+    ("dialect", "text"),
+    [
+        ("hermes", '<tool_call>{"name": "f", "arguments": {"a": -1e999, "b": [1, 1e999 ]}}</tool_call>'),
+        ("llama", "[f(a=-1e999, b=[1, 1e999])]"),
+        ("gemma", "<|tool_call>call:f{a:-1e999,b:[1,1e999]}<tool_call|>"),
+        ("yaml_plan", "- name: f\n  arguments:\n    a: -1e999\n    b: [1, 1e999]\n"),
+        (
+            "qwen3_xml",
+            "<function=f>\n<parameter=a>\n-1e999\n</parameter>\n<parameter=b>\n[1, 1e999]\n</parameter>\n</function>",
+        ),
+        ("glm", f"<tool_call>f{GLM.format('a', '-1e999')}{GLM.format('b', '[1,1e999]')}</tool_call>"),
+    ],
+)
+def test_numbers_beyond_a_double_are_infinite_and_have_json(dialect: str, text: str, mode: Mode) -> None:
+    parser = Parser(dialect, mode=mode)
+    closed = [fact for fact in parser.feed(text) + parser.finish() if isinstance(fact, CallClosed)]
+    assert [fact.arguments for fact in closed] == [{"a": -math.inf, "b": [1, math.inf]}]
+    assert json.loads(closed[0].arguments_json) == closed[0].arguments
+    assert "Infinity" not in closed[0].arguments_json
+
+
+def test_any_number_of_calls_may_come_at_once() -> None:
+    count = 5000
+    text = "[" + ", ".join(['{"name": "f", "arguments": {"k": [1]}}'] * count) + "]"
+    parser = Parser("json_list", limits=Limits(calls=count))
+    closed = [fact.arguments for fact in parser.feed(text) + parser.finish() if isinstance(fact, CallClosed)]
+    assert closed == [{"k": [1]}] * count
 
 
 def test_finish_is_final() -> None:

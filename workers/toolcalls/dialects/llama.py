@@ -50,7 +50,7 @@ def _container(text: str, start: int, index: int, reader: Reader) -> Any:
         return _plain(ast.literal_eval(text))
     except (ValueError, SyntaxError):
         if not reader.repair:
-            raise
+            raise ValueError("no Python literal") from None
     return mend(text, start, index, reader.emit, reader.limits.depth)
 
 
@@ -62,7 +62,7 @@ def _scalar(text: str, start: int, index: int, reader: Reader) -> Any:
         return _plain(ast.literal_eval(text))
     except (ValueError, SyntaxError):
         if not reader.repair or not text:
-            raise
+            raise ValueError("no Python literal") from None
     rule, value = WORDS.get(text, ("unquoted_value", text))
     reader.emit(Repaired(index, rule, start))
     return value
