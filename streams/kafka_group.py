@@ -175,13 +175,19 @@ class KafkaGroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
         return records
 
     def _deliver(self, records: list[Record]) -> list[Record]:
+        place, expected = None, None
         for record in records:
-            place = Place(record.topic, record.partition)
-            expected = self._positions.get(place)
+            if place is None or record.partition != place.partition or record.topic != place.topic:
+                if place is not None and expected is not None:
+                    self._positions[place] = expected
+                place = Place(record.topic, record.partition)
+                expected = self._positions.get(place)
             if expected is not None and record.offset > expected:
                 log.error("records %d to %d of %s/%d are gone", expected, record.offset, *place)
                 self.gaps.append(Gap(place, expected, record.offset))
-            self._positions[place] = record.offset + 1
+            expected = record.offset + 1
+        if place is not None and expected is not None:
+            self._positions[place] = expected
         return records
 
     def _is_paused(self, record: Record) -> bool:

@@ -23,6 +23,10 @@ class LaneQueue(Generic[Item]):
         self._ready: deque[Hashable] = deque()  # lanes with waiting items and none running, oldest first
         self._running: set[Hashable] = set()
 
+    def idle(self, lane: Hashable) -> bool:
+        """Nothing of this lane waits or runs."""
+        return lane not in self._waiting and lane not in self._running
+
     def put(self, lane: Hashable, item: Item) -> None:
         """Behind everything of its lane."""
         queue = self._waiting.get(lane)

@@ -25,9 +25,10 @@ from streams.process import new_event_loop
 from tests.bench import report
 from tests.bench.figures import number, spread, table
 from tests.bench.firing_grid import QUICK, RATES, Cell, every_cell
-from tests.bench.firing_others import FRAMEWORKS, LeftOut, environment, turns
+from tests.bench.firing_others import FRAMEWORKS, environment, turns
 from tests.bench.firing_ours import Harness, Run, consistent, harness
 from tests.bench.firing_picture import picture
+from tests.bench.own_environment import LeftOut
 
 AT_ONCE: Final[Mapping[int, int]] = {20: 6, 50: 6, 200: 2}
 """How many turns run side by side, by tokens a second: they wait most of the time, but each token takes some."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from tests.bench.firing_grid import Cell, skill_name
+from tests.bench.own_environment import LeftOut, own_environment
 
 PINNED: Final = (
     "langgraph==1.2.22", "langchain-core==1.7.2", "langchain-openai==1.7.3", "pydantic-ai-slim[openai]==2.68.0",
@@ -24,23 +23,9 @@ WARM_UP: Final = 999
 LETTERS: Final = {"langgraph": "l", "pydantic_ai": "p"}
 
 
-class LeftOut(Exception):
-    """The environment could not be made, or a framework's agent failed; the message says why."""
-
-
 def environment(cache: Path) -> Path:
     """The environment's Python; made, once, with the pinned versions. Raises LeftOut."""
-    folder = cache / "bench-agents"
-    python, stamp = folder / "bin" / "python", folder / "pinned.json"
-    if stamp.exists() and json.loads(stamp.read_text()) == list(PINNED):
-        return python
-    sys.stderr.write(f"making {folder} with {', '.join(PINNED)} (about a minute; --no-others leaves them out)\n")
-    for command in ([sys.executable, "-m", "venv", str(folder)], [str(python), "-m", "pip", "install", "-q", *PINNED]):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise LeftOut(f"{' '.join(command[:4])} …: {done.stderr.strip()[-400:]}")
-    stamp.write_text(json.dumps(PINNED))
-    return python
+    return own_environment(cache / "bench-agents", PINNED)
 
 
 async def turns(

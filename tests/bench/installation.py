@@ -55,9 +55,11 @@ class Installation:
 
 @asynccontextmanager
 async def installed(
-    folder: Path, *, kafka_home: Path | None, separate: bool, scripted: bool = True, partitions: int | None = None
-) -> AsyncIterator[Installation]:
-    """kafka_home None: the embedded broker. scripted False: the model that ships, on vLLM. Stopped at the end."""
+    folder: Path, *, kafka_home: Path | None, separate: bool, scripted: bool = True, partitions: int | None = None,
+    models: str | None = None,
+) -> AsyncIterator[Installation]:  # fmt: skip
+    """kafka_home None: the embedded broker. scripted False: the model that ships, on vLLM. models: a table of models
+    (HEADSTART_MODELS) instead of either. Stopped at the end."""
     folder.mkdir(parents=True, exist_ok=True)
     demo_port = free_port()
     kept = {
@@ -75,7 +77,10 @@ async def installed(
         environment["HEADSTART_PARTITIONS"] = str(partitions)
     if kafka_home is not None:
         environment["HEADSTART_KAFKA_HOME"] = str(kafka_home)
-    if scripted:
+    if models is not None:
+        (folder / "models.toml").write_text(models)
+        environment["HEADSTART_MODELS"] = str(folder / "models.toml")
+    elif scripted:
         (folder / "rules.json").write_bytes(scenarios.rules())
         (folder / "models.toml").write_text(scenarios.models_table(str(folder / "rules.json")))
         environment["HEADSTART_MODELS"] = str(folder / "models.toml")

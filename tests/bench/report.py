@@ -99,12 +99,17 @@ def machine() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def heading(before: dict[str, Any]) -> str:
+def measured(before: dict[str, Any]) -> str:
+    """When and on what."""
     return (
         f"Measured {datetime.now(UTC):%Y-%m-%d %H:%M} UTC on {before['cores']} cores, {before['memory_gib']} GiB, "
         f"Python {before['python']}; load average before the run {before['load_average_1_min']}; the load generator on "
-        f"the same cores. Scripted engine at {TOKENS_PER_SECOND:g} tokens/s a stream."
+        "the same cores."
     )
+
+
+def heading(before: dict[str, Any]) -> str:
+    return f"{measured(before)} Scripted engine at {TOKENS_PER_SECOND:g} tokens/s a stream."
 
 
 def write(figures: dict[str, Any], name: str = "journey") -> Path:

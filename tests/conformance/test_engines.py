@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 import pytest_asyncio
 
+from tests.bench.gpu.side_by_side import Level, compare, levels_text
 from tests.support.engines import COUNTING, EMOJI, KINDS, WEATHER, WEATHER_SCHEMA, Subject, collect, open_subject
 from workers.generation.engine import EngineDelta, EngineRefused
 
@@ -174,6 +176,21 @@ async def test_senseless_requests_are_refused(subject: Subject, fields: dict[str
     fields = {"messages": COUNTING, **fields}
     with pytest.raises(EngineRefused):
         await subject.answer(**fields)
+    assert (await subject.answer(COUNTING, max_tokens=4)).text
+
+
+async def test_the_gpu_benchmark_measures_it_with_one_stream(subject: Subject, tmp_path: Path) -> None:
+    """The whole way of `make bench-gpu` on a small scale: a worker on a broker, asked from another process, beside bare
+    AsyncLLM; a cancel; a takeover that goes on with the very next token."""
+    if subject.kind != "vllm":
+        pytest.skip("the benchmark is about vLLM; tests/flows/test_bench_gpu.py runs its way on a scripted engine")
+    found = await compare(subject.engine, [1], Level(rounds=1, tokens=8), 1, tmp_path, None, lambda line: None)
+    ((bare, ours),) = found.rows
+    assert bare is not None
+    assert bare.answers == ours.answers == 1
+    assert bare.tokens == ours.tokens == 8
+    assert found.bare_cancel.count == found.cancel.count == found.takeover.count == 1
+    assert "NaN" not in levels_text(found)
     assert (await subject.answer(COUNTING, max_tokens=4)).text
 
 

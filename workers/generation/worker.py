@@ -23,7 +23,7 @@ from contextlib import asynccontextmanager
 from memory.opening import open_bus
 from streams.bus import Bus
 from streams.coalesce import SPACING_MS
-from streams.codec import Record, decode
+from streams.codec import Record, decode, decode_as
 from streams.errors import InvalidInput
 from streams.events.generating import GenerationAbort, GenerationRequested
 from streams.events.registering import WorkerAlive
@@ -134,11 +134,15 @@ class GenerationWorker(LaneWork):
     def urgent(self, record: Record) -> bool:
         return record.type == GenerationAbort.TYPE
 
+    def quick(self, record: Record) -> bool:
+        if record.type != GenerationAbort.TYPE:
+            return False
+        self._abort(decode_as(record, GenerationAbort))
+        return True
+
     async def handle(self, record: Record) -> None:
         event = decode(record)
-        if isinstance(event, GenerationAbort):
-            self._abort(event)
-        elif isinstance(event, GenerationRequested):
+        if isinstance(event, GenerationRequested):
             await self._open(event)
         else:
             raise InvalidInput(f"{record.type} is not work for a generation worker", code="invalid_event")

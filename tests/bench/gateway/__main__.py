@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from streams.file_limit import raise_file_limit
-from streams.process import new_event_loop
+from streams.process import configure_logging, new_event_loop
 from streams.settings import Settings
 from tests.bench import report
 from tests.bench.__main__ import kafka_at_hand, say
@@ -25,9 +25,13 @@ from tests.bench.gateway.parts import Part, World
 
 PARTS: Final = {
     "idle": "connections that only exist",
+    "live": "live streams that one gateway and one turns worker hold",
     "traffic": "what the traffic of others costs",
     "stalled": "clients that stop reading",
     "resume": "coming back on another gateway",
+    "cancel": "from a cancel to the last token",
+    "proxying": "beside LiteLLM's proxy",
+    "consuming": "the consumer loop against FastStream's",
     "slow_worker": "one of three generation workers is slow",
 }
 
@@ -58,7 +62,7 @@ async def bench(chosen: argparse.Namespace, folder: Path) -> None:
     world = World(folder, cache, home, chosen.quick, say)
     figures: dict[str, Any] = {"machine": report.machine(), "quick": chosen.quick}
     figures["broker"] = "Apache Kafka" if home else "Tansu"
-    sys.stdout.write(f"{report.heading(figures['machine'])} Broker: {figures['broker']}.\n")
+    sys.stdout.write(f"{report.measured(figures['machine'])} Broker: {figures['broker']}.\n")
     for name in chosen.only or PARTS:
         say(f"{name}: {PARTS[name]} …")
         part: Part = importlib.import_module(f"tests.bench.gateway.{name}").run
@@ -74,6 +78,7 @@ async def bench(chosen: argparse.Namespace, folder: Path) -> None:
 if __name__ == "__main__":
     chosen = options(sys.argv[1:])
     raise_file_limit()
+    configure_logging("error")  # a broker that was just started says much
     data = chosen.data or Path(tempfile.mkdtemp(prefix="headstart-bench-"))
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:

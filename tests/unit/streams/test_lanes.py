@@ -320,3 +320,86 @@ async def test_a_step_that_does_not_end_is_cancelled_and_not_committed() -> None
     assert bench.work.done == []
     assert bench.committed() is None
     assert bench.lanes.running == 0
+
+
+class QuickWork(Work):
+    """Does what is not held where it is read; numbers in `trips` fail there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.quickly: list[int] = []
+        self.trips: set[int] = set()
+
+    def quick(self, record: Record) -> bool:
+        event = decode(record)
+        assert isinstance(event, TurnHeartbeat)
+        key = (record.key or b"").decode()
+        if event.at_ms in self.trips:
+            raise InvalidInput("not here")
+        if key in self.waits:
+            return False
+        self.quickly.append(event.at_ms)
+        self.done.append((key, event.at_ms))
+        self.changed.set()
+        return True
+
+
+async def quick_bench(work: QuickWork, **options: Any) -> Bench:
+    bench = Bench(**options)
+    bench.work = work
+    bench.lanes = Lanes(bench.bus, ["turns"], "group", work, stage="tests", backoff=QUICK, **options)
+    return await bench.start()
+
+
+@pytest.mark.asyncio
+async def test_a_quick_step_never_overtakes_its_lane() -> None:
+    work = QuickWork()
+    bench = await quick_bench(work)
+    work.waits = {"slow"}
+    await bench.say(1, "slow")
+    await work.until(lambda: ("slow", 1) in work.begun)
+    work.waits = set()
+    await bench.say(2, "slow")
+    await bench.say(3, "other")
+    await work.until(lambda: ("other", 3) in work.done)
+    assert work.quickly == [3]
+    work.held["slow"].set()
+    await work.until(lambda: ("slow", 2) in work.done)
+    await bench.say(4, "slow")
+    await work.until(lambda: ("slow", 4) in work.done)
+    await bench.stop()
+    assert [number for key, number in work.done if key == "slow"] == [1, 2, 4]
+    assert work.quickly == [3, 4]
+    assert bench.committed() == 4
+
+
+@pytest.mark.asyncio
+async def test_a_quick_step_that_fails_is_left_to_handle() -> None:
+    work = QuickWork()
+    work.trips, work.fails = {1, 2}, {2: [InvalidInput("never")]}
+    bench = await quick_bench(work)
+    await bench.say(1)
+    await bench.say(2)
+    await bench.say(3)
+    await work.until(lambda: ("k", 3) in work.done)
+    await bench.lanes.idle()
+    await bench.stop()
+    assert [number for _, number in work.done] == [1, 3]
+    assert bench.lanes.dead_letters == 1
+    assert bench.committed() == 3
+
+
+@pytest.mark.asyncio
+async def test_an_urgent_quick_step_does_not_wait_for_its_lane() -> None:
+    work = QuickWork()
+    bench = await quick_bench(work)
+    work.waits = {"k"}
+    await bench.say(1)
+    await work.until(lambda: ("k", 1) in work.begun)
+    work.waits = set()
+    await bench.say(2, event_id="urgent")
+    await work.until(lambda: ("k", 2) in work.done)
+    assert work.quickly == [2]
+    work.held["k"].set()
+    await bench.stop()
+    assert bench.committed() == 2
