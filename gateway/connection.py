@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from gateway.attaching import Attachments
+from gateway.feedback import give_feedback
 from gateway.frame import Frame, control
 from gateway.intake import Prepared
 from gateway.outlet import WebSocketOutlet
@@ -220,6 +221,16 @@ class Connection:
         await self._services.intake.cancel(self._principal, place.conversation, place.turn, event_id)
         self._answer(control("headstart.cancel.accepted", {"event_id": event_id or None, "response_id": response}))
 
+    async def _feedback(self, body: Mapping[str, Any]) -> None:
+        response = required_response(body, "response_id")
+        feedback = await give_feedback(self._services, self._principal, response, body)
+        self._answer(
+            control(
+                "headstart.feedback.accepted",
+                {"event_id": feedback.event_id or None, "response_id": response, "rating": feedback.rating},
+            )
+        )
+
     async def _attach(self, body: Mapping[str, Any]) -> None:
         after = parse_after(body.get("after", "live"))
         conversation = body.get("conversation")
@@ -256,6 +267,7 @@ class Connection:
 
 _HANDLERS: Final[dict[str, Callable[[Connection, Mapping[str, Any]], Awaitable[None]]]] = {
     "response.cancel": Connection._cancel,
+    "headstart.feedback": Connection._feedback,
     "session.attach": Connection._attach,
     "session.detach": Connection._detach,
     "headstart.ack": Connection._acknowledge,

@@ -15,6 +15,8 @@ from starlette.routing import BaseRoute, Mount, Route
 from gateway import metrics
 from gateway.chat_api import chat_routes
 from gateway.conversations_api import conversation_routes
+from gateway.feedback import feedback_routes
+from gateway.habits_api import habit_routes
 from gateway.http_common import BodyLimit, fail, json_response, principal_of
 from gateway.openai_api import response_routes
 from gateway.pages import Pages
@@ -73,8 +75,10 @@ def http_app(services: Services) -> Starlette:
         Route("/v1/models", models),
         Route("/v1/models/{model:path}", model),
         *response_routes(services),
+        *feedback_routes(services),
         *chat_routes(services),
         *conversation_routes(services),
+        *habit_routes(services),
     ]
     if (WEB / "index.html").is_file():
         page = Pages(directory=WEB, html=True)

@@ -25,6 +25,7 @@ from streams.bus import Bus
 from streams.events import Event
 from streams.events.base import InputItem
 from streams.events.intake import ConversationEdit, TurnCancel, TurnSteer, TurnSubmit
+from streams.events.rating import FeedbackGive
 from streams.offsets import Cursor
 from streams.signing import command_secret, signed_by_gateway
 from streams.topology import TURNS
@@ -183,6 +184,16 @@ class Intake:
             at_ms=self._now_ms(), event_id=event_id,
         )  # fmt: skip
         await self._send(conversation, event, f"{turn}/steer/{successor}")
+
+    async def rate(
+        self, principal: Principal, conversation: str, turn: str, rating: str, comment: str, share: bool, event_id: str
+    ) -> None:  # fmt: skip
+        """Says what the member thinks of a turn's answer; the caller has checked that it is their own."""
+        event = FeedbackGive(
+            conversation=conversation, turn=turn, tenant=principal.tenant, user=principal.user, rating=rating,
+            at_ms=self._now_ms(), comment=comment, share=share, event_id=event_id,
+        )  # fmt: skip
+        await self._send(conversation, event, f"{turn}/feedback/{event_id or self._entropy(10).hex()}")
 
     async def edit(self, principal: Principal, conversation: str, *, title: str = "", delete: bool = False) -> None:
         """Renames or deletes; the caller has checked that it is the member's own."""

@@ -116,19 +116,20 @@ class Learner:
     async def _from_rating(
         self, rated: FeedbackGiven, offset: int, record: TurnRecord | None, learnt: Learnt
     ) -> None:  # fmt: skip
-        """A rated answer, if the turn is known, is the rater's own and has an answer."""
+        """A rated answer, if the turn is known and completed, is the rater's own and has an answer."""
         if record is not None:
             owner, agent, messages = (record.conversation, record.tenant, record.user), record.agent, record.messages
+            status = record.status
         else:
             row = await self._store.turn(rated.turn)
             if row is None:
                 return
-            owner, agent = (row.conversation, row.tenant, row.user), row.agent
+            owner, agent, status = (row.conversation, row.tenant, row.user), row.agent, row.status
             messages = await self._store.messages(rated.turn)
         question, answer = _exchange(messages)
         if owner != (rated.conversation, rated.tenant, rated.user) or rated.rating not in RATINGS:
             return
-        if question and answer:
+        if question and answer and status == "completed":
             example = ExampleRow(
                 turn=rated.turn, conversation=rated.conversation, tenant=rated.tenant, user=rated.user, agent=agent,
                 question=question, answer=answer, rating=rated.rating, shared=rated.share, at_ms=rated.at_ms, vector=[],
