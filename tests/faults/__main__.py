@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from streams.apache_kafka import ApacheKafka, find_kafka
 from streams.embedded import Broker, EmbeddedBroker
@@ -26,6 +27,8 @@ from tests.faults.reporting import append, read_reports, table
 from tests.faults.rolling import rolling
 from tests.faults.running import one_run
 from tests.faults.stack import PARTS, fault_stack
+
+ABREAST: Final = 2  # runs under way: while the turns of one end, the next begins
 
 
 def options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -74,11 +77,19 @@ async def run_all(chosen: argparse.Namespace, folder: Path) -> list[RunReport]:
             ran.append(await rolling(stack, chosen.seed, chosen.rolling, lambda line: print(line, file=sys.stderr)))
             say(ran[0].report, 1, 1)
         else:
-            for seed in range(chosen.seed, chosen.seed + chosen.runs):
-                if chosen.append and ran:
-                    append(chosen.append, ran[-1].report)
-                ran.append(await one_run(stack, seed, order[seed % len(order)]))
-                say(ran[-1].report, len(ran), chosen.runs)
+            seeds, turnstile = iter(range(chosen.seed, chosen.seed + chosen.runs)), asyncio.Lock()
+
+            async def lane() -> None:
+                for seed in seeds:
+                    done = await one_run(stack, seed, order[seed % len(order)], turnstile)
+                    if chosen.append and ran:
+                        append(chosen.append, ran[-1].report)
+                    ran.append(done)
+                    say(done.report, len(ran), chosen.runs)
+
+            async with asyncio.TaskGroup() as lanes:
+                for _ in range(ABREAST):
+                    lanes.create_task(lane())
         last = ran[-1].report
         last.verdict.broken += await changed(stack.parts.bus, [one.spans for one in ran])
         for one in ran:

@@ -96,7 +96,8 @@ class Run:
         self.outcomes: list[Outcome] = []
         self.away: set[str] = set()
         self.balancers = [Balancer(addresses, self.away, number) for number in range(CLIENTS)]
-        self._key, self._run, self._name = key, run, name
+        self.name = name
+        self._key, self._run = key, run
         self._clients: list[Client] = []
         self._count = itertools.count()
 
@@ -164,7 +165,7 @@ class Run:
         follows: str = "", began: asyncio.Event | None = None,
     ) -> Outcome:  # fmt: skip
         number = next(self._count)
-        outcome = Outcome(asked, says, f"{self._name}-{number}", follows=follows, frames=[])
+        outcome = Outcome(asked, says, f"{self.name}-{number}", follows=follows, frames=[])
         self.outcomes.append(outcome)
         client = self._clients[number % CLIENTS]
         try:

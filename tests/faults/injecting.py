@@ -26,9 +26,11 @@ SIGHT_S: Final = 30.0  # a moment that was not seen by then was not met
 
 
 class Watch:
-    """Follows `turns`, `events` and `workers` from now on, until it is closed."""
+    """Follows `turns`, `events` and `workers` from its start on, until it is closed. mine: how the event ids of the
+    turns begin that are looked at."""
 
-    def __init__(self, stack: FaultStack, chance: random.Random) -> None:
+    def __init__(self, stack: FaultStack, mine: str, chance: random.Random) -> None:
+        self._mine = mine
         self.moments = Moments(share=0.2 + 0.6 * chance.random())
         self.seen: asyncio.Queue[Sighting] = asyncio.Queue()
         self.holders: dict[tuple[str, int], str] = {}  # (stage, partition) -> worker
@@ -79,7 +81,7 @@ class Watch:
                         event = decode(record)
                         if isinstance(event, WorkerAlive):
                             self.holders.update({(event.stage, place): event.worker for place in event.partitions})
-                    elif (sighting := self.moments.feed(record)) is not None:
+                    elif (sighting := self.moments.feed(record)) and sighting.event_id.startswith(self._mine):
                         self.seen.put_nowait(sighting)
         finally:
             await reader.close()

@@ -13,39 +13,43 @@ from tests.faults.injecting import Watch, inject, target
 from tests.faults.judging import judge, read_log, said_in
 from tests.faults.skill_service import read_ledger
 from tests.faults.stack import FaultStack
-from tests.faults.story import CAST
 
 NTH: Final = 3  # the fault falls on one of the first so many turns that are seen at the moment
 
 
-async def one_run(stack: FaultStack, seed: int, cell: Cell) -> Ran:
-    """Runs a cell with a seed; the stack is whole again when it returns. Raises ValueError for "all" and "any"."""
+async def one_run(stack: FaultStack, seed: int, cell: Cell, turnstile: asyncio.Lock | None = None) -> Ran:
+    """Runs a cell with a seed. Raises ValueError for "all" and "any".
+
+    turnstile: held until what was hit is back, so that a run may begin while the turns of the one before end: its
+    fault meets them too.
+    """
     part, moment = cell.part, cell.moment
     if part == "all" or moment == "any":
         raise ValueError("a run hits one part at one moment")
     chance = random.Random(seed)
-    began = time.monotonic()
-    known = len(read_ledger(stack.ledger))
     run = Run(stack.addresses, stack.key, seed, f"r{seed}")
-    watch = Watch(stack, chance)
-    starts = await watch.start()
-    driving = asyncio.create_task(run.drive(random.Random(seed + 1)))
-    hit = ""
-    turns = 1 if moment == "queued" else NTH  # few turns wait behind another
+    watch = Watch(stack, f"{run.name}-", chance)
+    hit, driving = "", None
     try:
-        sighted = asyncio.create_task(watch.until(moment, chance.randrange(turns)))
-        await asyncio.wait({driving, sighted}, return_when=asyncio.FIRST_COMPLETED)
-        if sighted.done() and (sighting := sighted.result()) is not None:
-            process = None
-            if part not in ("postgres", "broker"):
-                process = target(stack, run, watch, part, sighting, chance)
-            hit = process.name if process else part
-            await inject(stack, run, cell, sighting, process, chance)
-        sighted.cancel()
+        async with turnstile or asyncio.Lock():
+            began, known = time.monotonic(), len(read_ledger(stack.ledger))
+            starts = await watch.start()
+            driving = asyncio.create_task(run.drive(random.Random(seed + 1)))
+            turns = 1 if moment == "queued" else NTH  # few turns wait behind another
+            sighted = asyncio.create_task(watch.until(moment, chance.randrange(turns)))
+            await asyncio.wait({driving, sighted}, return_when=asyncio.FIRST_COMPLETED)
+            if sighted.done() and (sighting := sighted.result()) is not None:
+                process = None
+                if part not in ("postgres", "broker"):
+                    process = target(stack, run, watch, part, sighting, chance)
+                hit = process.name if process else part
+                await inject(stack, run, cell, sighting, process, chance)
+            sighted.cancel()
         await driving
     finally:
-        driving.cancel()
-        await asyncio.gather(driving, return_exceptions=True)
+        if driving is not None:
+            driving.cancel()
+            await asyncio.gather(driving, return_exceptions=True)
         await watch.close()
     took_s = round(time.monotonic() - began, 1)
     log = await read_log(stack.parts.bus, starts)
