@@ -35,7 +35,8 @@ class Door:
         self._frames: OrderedDict[str, TokenBucket] = OrderedDict()
 
     async def admit(self, key: str) -> Principal:
-        """Who the key speaks for. Raises NotPermitted (`unauthorized`) when it is missing, unknown or revoked."""
+        """Who the key speaks for. Raises NotPermitted: `unauthorized` when it is missing, unknown or revoked,
+        `not_permitted` when it was made for something else than this port."""
         if not key:
             raise NotPermitted(
                 "an API key is needed", code="unauthorized",
@@ -53,6 +54,8 @@ class Door:
                 self._known.popitem(last=False)
         if found is None:
             raise NotPermitted("the API key is not known", code="unauthorized", hint="is it revoked, or mistyped?")
+        if found.scopes and CHAT_SCOPE not in found.scopes:
+            raise NotPermitted(f"the key lacks the scope {CHAT_SCOPE!r}", code="not_permitted")
         return found
 
     def check_origin(self, headers: Mapping[str, str]) -> None:

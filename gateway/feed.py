@@ -320,7 +320,11 @@ class Feed:
             channel = by_key.get(record.key) if record.key is not None else None
             if channel is None:
                 continue
-            step = channel.fold.receive(record)
+            try:
+                step = channel.fold.receive(record)
+            except Exception:
+                log.exception("a fact of %s can not be shown and is left out", channel.conversation)
+                continue
             if step is not None:
                 self.steps += 1
                 for listener in tuple(channel.listeners):

@@ -26,19 +26,27 @@ class TooManyAhead(Exception):
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """One per connection; uvicorn makes it, with `limits` bound by `functools.partial`."""
+    """One per connection; uvicorn makes it, with `limits` and `begun` bound by `functools.partial`.
 
-    def __init__(self, *, limits: Limits, **uvicorn: Any) -> None:
+    begun: connections whose head has not come yet, oldest first, shared by all of a server. Where there are too many
+    connections the oldest of these goes, so that slow ones shut nobody out; the new one goes when there is none.
+    """
+
+    def __init__(self, *, limits: Limits, begun: dict[HttpProtocol, None], **uvicorn: Any) -> None:
         super().__init__(**uvicorn)
         self._limits = limits
+        self._begun = begun
         self._head_bytes = 0  # received since the last piece of a body or the last whole head
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > self._limits.connections:
-            transport.abort()
-            return
+            oldest = next(iter(self._begun), self)
+            self._begun.pop(oldest, None)
+            oldest.transport.abort()
+            if oldest is self:
+                return
         watch_peer(transport)
         self._begin_head()
 
@@ -75,9 +83,11 @@ class HttpProtocol(HttpToolsProtocol):
         return cycle is not None and not cycle.response_complete
 
     def _begin_head(self) -> None:
+        self._begun[self] = None
         self._head_timer = self.loop.call_later(self._limits.head_ms / 1000, self._too_slow)
 
     def _end_head(self) -> None:
+        self._begun.pop(self, None)
         self._head_bytes = 0
         if self._head_timer is not None:
             self._head_timer.cancel()

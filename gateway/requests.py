@@ -22,6 +22,7 @@ from streams.events.intake import ClientTool, TurnOptions
 ON_BUSY: Final = ("reject", "interrupt", "enqueue", "steer")
 ITEMS: Final = 256  # items of one request's input
 EVENT_ID_CHARS: Final = 200
+TOOL_DEPTH: Final = 64  # levels of a tool's schema; what reads it later goes down them by recursion
 METADATA_PAIRS: Final = 16  # the standard's own limit
 _ROLES: Final = frozenset({"user", "system", "developer", "assistant"})
 _TEXT_PARTS: Final = frozenset({"input_text", "output_text", "text"})
@@ -174,11 +175,24 @@ def parse_tools(value: object) -> tuple[ClientTool, ...]:
         name, parameters = function.get("name"), function.get("parameters") or {}
         if not isinstance(name, str) or not name or not isinstance(parameters, dict):
             raise _wrong(param, "a function has a 'name' and 'parameters' (a JSON Schema object)")
+        if not _within(parameters, TOOL_DEPTH):
+            raise _wrong(param, f"'parameters' has more than {TOOL_DEPTH} levels")
         description, strict = function.get("description") or "", function.get("strict") or False
         if not isinstance(description, str) or not isinstance(strict, bool):
             raise _wrong(param, "'description' is a text and 'strict' true or false")
         tools.append(ClientTool(name=name, description=description, parameters=parameters, strict=strict))
     return tuple(tools)
+
+
+def _within(value: object, levels: int) -> bool:
+    """Whether a JSON value is nested at most so deep."""
+    layer = [value]
+    for _ in range(levels):
+        inner = [item.values() if isinstance(item, dict) else item for item in layer if isinstance(item, dict | list)]
+        layer = [item for items in inner for item in items]
+        if not layer:
+            return True
+    return False
 
 
 def parse_tool_choice(value: object) -> str:

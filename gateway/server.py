@@ -92,7 +92,7 @@ class Gateway:
         limits = self.services.limits
         config = uvicorn.Config(
             self.app, ws=SocketProtocol, ws_per_message_deflate=False, ws_max_size=HARD_LIMIT * limits.frame_bytes,
-            http=partial(HttpProtocol, limits=limits),  # type: ignore[arg-type]
+            http=partial(HttpProtocol, limits=limits, begun={}),  # type: ignore[arg-type]
             interface="asgi3", proxy_headers=False, loop="none", lifespan="off", log_config=None,
             log_level="warning",  # its "info" lines hold the query, and a browser's key is in there
             access_log=False, server_header=False, date_header=False,

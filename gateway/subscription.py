@@ -173,18 +173,22 @@ class Subscription:
             await self._outlet.room()
             if self._outlet.closed or self._closed:
                 return
-            fold = ConversationFold(self.channel.conversation, self.channel.fold.topic_epoch)
-            self._render = self._make_render() if self._make_render else None
             try:
-                await self._feed.replay(
-                    self.channel.partition, self.channel.key, fold, self._origin, self._join, self._each, self._gap
-                )
+                await self._replay()
                 return
             except _Full:
                 continue
             except HeadstartError as error:
                 log.warning("reading %s back failed, trying again: %s", self.channel.conversation, error)
                 await asyncio.sleep(RETRY_S)
+
+    async def _replay(self) -> None:
+        """On its own, so that the fold and the text in it do not live while there is no room for more."""
+        fold = ConversationFold(self.channel.conversation, self.channel.fold.topic_epoch)
+        self._render = self._make_render() if self._make_render else None
+        await self._feed.replay(
+            self.channel.partition, self.channel.key, fold, self._origin, self._join, self._each, self._gap
+        )
 
     async def _each(self, step: Step) -> None:
         try:

@@ -84,14 +84,18 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 def encode(event: Event, event_id: str, source: str, extra: Sequence[tuple[str, bytes]] = ()) -> tuple[Headers, bytes]:
-    """Headers and value of an event. `extra`: further headers (`traceparent`, signatures)."""
+    """Headers and value of an event. `extra`: further headers (`traceparent`, signatures). Raises InvalidInput
+    (`nested_too_deeply`) for one that nobody could read back."""
     kind = event.TYPE
     type_header = _type_headers.get(kind)
     if type_header is None:
         type_header = _type_headers[kind] = ("ce_type", kind.encode())
     headers: Headers = [SPEC_VERSION, type_header, ("ce_id", event_id.encode()), ("ce_source", source.encode())]
     headers.extend(extra)
-    return headers, _encoder.encode(event)
+    try:
+        return headers, _encoder.encode(event)
+    except RecursionError as error:
+        raise _too_deep(kind) from error
 
 
 def identity(record: Record) -> Identity:
@@ -103,7 +107,7 @@ def decode(record: Record) -> Event:
     """The typed event of a record.
 
     Raises UnknownEvent (`unknown_event`, or `unknown_version` when the name is known in another version) and
-    InvalidInput (`invalid_event`) when the value is not what its type says; `facts` name the type and the topic.
+    InvalidInput (`invalid_event`, `nested_too_deeply`) when the value is not what its type says; `facts` name the type and the topic.
     """
     kind = record.type
     decoder = _decoders.get(kind)
@@ -114,6 +118,8 @@ def decode(record: Record) -> Event:
         decoder = _decoders[kind] = msgspec.json.Decoder(cls)
     try:
         return decoder.decode(record.value)
+    except RecursionError as error:
+        raise _too_deep(kind) from error
     except msgspec.DecodeError as error:  # ValidationError is a DecodeError; its text names paths and types, not values
         raise InvalidInput(
             f"the value of a {kind} record is not one: {error}", code="invalid_event", type=kind, topic=record.topic
@@ -126,6 +132,10 @@ def decode_as(record: Record, cls: type[E]) -> E:
     if not isinstance(event, cls):
         raise InvalidInput(f"expected a {cls.TYPE} record, got {record.type}", code="invalid_event")
     return event
+
+
+def _too_deep(kind: str) -> InvalidInput:
+    return InvalidInput(f"the value of a {kind} record is nested too deeply", code="nested_too_deeply", type=kind)
 
 
 def _unknown(kind: str, topic: str) -> UnknownEvent:

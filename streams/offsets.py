@@ -21,6 +21,7 @@ from streams import ids
 from streams.errors import InvalidInput
 
 FORMAT = 1
+NO_OFFSET = 1 << 63  # offsets of a log are signed numbers of 64 bits
 _LAYOUT = struct.Struct(">BBIH16sQHQB")  # format, projection, epoch, partition, uuid, offset, frame, turn offset, sum
 _TAIL = struct.Struct(">QHQ")  # the part that differs from frame to frame: offset, frame, turn offset
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
@@ -56,7 +57,7 @@ class Cursor(msgspec.Struct, frozen=True, order=True):
             fmt, projection, epoch, partition, uuid, offset, frame, turn_offset, total = _LAYOUT.unpack(raw)
         except (struct.error, binascii.Error, ValueError) as error:
             raise _invalid() from error
-        if fmt != FORMAT or total != _checksum(raw[:-1]) or turn_offset > offset:
+        if fmt != FORMAT or total != _checksum(raw[:-1]) or not turn_offset <= offset < NO_OFFSET:
             raise _invalid()
         conversation = f"{ids.CONVERSATION}_{partition:04x}{uuid.hex()}"
         return Cursor(offset, frame, conversation, turn_offset, epoch, projection)

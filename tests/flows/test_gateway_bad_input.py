@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import orjson
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -17,6 +18,7 @@ from tests.support.turn_script import conversation_of
 pytestmark = pytest.mark.asyncio
 NOBODYS = conversation_of(77)
 CREATE = {"type": "response.create", "model": "headstart", "input": "x"}
+DEEP = orjson.loads(b'{"a":' * 200 + b"1" + b"}" * 200)
 BAD: list[tuple[dict[str, Any] | str | bytes, str, int]] = [
     ("{not json", "not_json", 400),
     (b"\xff\xfe\x00", "not_json", 400),
@@ -34,6 +36,7 @@ BAD: list[tuple[dict[str, Any] | str | bytes, str, int]] = [
     ({**CREATE, "temperature": "hot"}, "invalid_input", 400),
     ({**CREATE, "max_output_tokens": True}, "invalid_input", 400),
     ({**CREATE, "tools": [{"type": "web_search"}]}, "invalid_input", 400),
+    ({**CREATE, "tools": [{"type": "function", "name": "f", "parameters": DEEP}]}, "invalid_input", 400),
     ({**CREATE, "tool_choice": 7}, "invalid_input", 400),
     ({**CREATE, "metadata": {"a": 5}}, "invalid_input", 400),
     ({**CREATE, "stream_id": ""}, "invalid_input", 400),

@@ -101,12 +101,16 @@ async def test_requests_ahead_of_their_answers_are_bounded() -> None:
         assert many.count(b"HTTP/1.1 200") <= REQUESTS_AHEAD + 1
 
 
-async def test_connections_beyond_the_limit_are_not_kept() -> None:
+async def test_connections_beyond_the_limit_take_the_place_of_those_that_say_nothing() -> None:
     async with Rig() as rig:
         gateway = await rig.gateway(limits=Limits(connections=3))
-        kept = [socket_module.create_connection(("127.0.0.1", gateway.port)) for _ in range(3)]
-        assert await answer_to(gateway.port) == b""
-        for connection in kept:
+        silent = [socket_module.create_connection(("127.0.0.1", gateway.port)) for _ in range(3)]
+        async with rig.socket(gateway) as one, rig.socket(gateway) as two, rig.socket(gateway) as three:
+            for socket in (one, two, three):
+                await socket.create("hi")
+                assert text_of(await socket.until_end()) == "hi"
+            assert await answer_to(gateway.port) == b""  # now there is nobody to give way
+        for connection in silent:
             connection.close()
         async with rig.http(gateway) as http:
             assert (await http.get("/healthz")).status_code == 200
@@ -148,3 +152,27 @@ async def test_no_key_takes_every_socket() -> None:
         async with rig.socket(gateway) as socket:
             await socket.create("again")
             assert text_of(await socket.until_end()) == "again"
+
+
+async def test_cursors_for_as_many_conversations_as_a_socket_follows_fit_into_the_handshake() -> None:
+    async with Rig() as rig:
+        gateway = await rig.gateway()
+        async with rig.socket(gateway) as socket:
+            await socket.create("hi")
+            cursor = (await socket.until_end())[2]["cursor"]
+        count = gateway.services.limits.attached
+        async with rig.socket(gateway, "?" + "&".join([f"after[]={cursor}"] * count)) as socket:
+            for _ in range(count):
+                assert (await socket.until("session.attached"))[-1]["from"] == cursor
+            await socket.until_end()
+
+
+@pytest.mark.parametrize(
+    "head", [b"?x=" + b"y" * 40_000, b" HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"z:"], ids=["line", "many"]
+)
+async def test_a_handshake_that_can_not_be_read_leaves_nothing_open(head: bytes) -> None:
+    async with Rig() as rig:
+        gateway = await rig.gateway()
+        end = b" HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+        end += b"sec-websocket-version: 13\r\nsec-websocket-key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
+        assert b" 101 " not in await answer_to(gateway.port, b"GET /v1/responses" + head + end)

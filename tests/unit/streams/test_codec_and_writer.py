@@ -15,6 +15,7 @@ from streams.dead_letters import DeadLetter
 from streams.errors import InvalidInput, PeerUnavailable, UnknownEvent
 from streams.events import REGISTRY
 from streams.events.generating import AnswerDelta, AnswerStarted
+from streams.events.intake import FactPublish
 from streams.events.turn import TurnHeartbeat
 from streams.fence import Fence
 from streams.memory_bus import MemoryBroker, MemoryBus, range_assignment
@@ -62,6 +63,25 @@ def test_a_value_that_is_not_its_type_is_refused_without_quoting_it(value: bytes
     with pytest.raises(InvalidInput) as refused:
         decode(record([("ce_type", AnswerDelta.TYPE.encode())], value))
     assert refused.value.code == "invalid_event"
+
+
+def test_what_is_nested_beyond_reading_is_refused_both_ways() -> None:
+    value = b'{"conversation":"c","tenant":"t","user":"u","kind":"k","text":"t","at_ms":1,"data":'
+    value += b'{"a":' * 5_000 + b"1" + b"}" * 5_001
+    with pytest.raises(InvalidInput) as caught:
+        decode(record([("ce_type", FactPublish.TYPE.encode())], value))
+    assert caught.value.code == "nested_too_deeply"
+    deep: dict[str, object] = {}
+    for _ in range(5_000):
+        deep = {"a": deep}
+    fact = FactPublish(conversation="c", tenant="t", user="u", kind="k", text="t", at_ms=1, data=deep)
+    with pytest.raises(InvalidInput):
+        encode(fact, "x", "y")
+
+
+def test_headers_are_read_whatever_their_bytes_are() -> None:
+    made = record([("ce_type", b"\xff"), ("ce_id", None), ("a", b"b")], b"")  # type: ignore[list-item]
+    assert (made.type, made.event_id, made.header("a")) == ("\ufffd", "", "b")
 
 
 def test_a_field_of_tomorrow_is_passed_over() -> None:
