@@ -12,10 +12,13 @@ from typing import Any
 
 import msgspec
 
+from headstart.service_facts import ANSWER_TIMEOUT_S, Ended, turn_ended
 from streams import ids
 from streams.bus import Bus
+from streams.codec import encode
+from streams.errors import InvalidInput
 from streams.events import Event, InputItem
-from streams.events.intake import FactPublish, TurnOptions, TurnSubmit
+from streams.events.intake import FACT_BYTES, FactPublish, TurnOptions, TurnSubmit
 from streams.signing import key_id, signed
 from streams.topology import TURNS
 
@@ -68,16 +71,28 @@ class Publisher:
         offset = await self._publish(conversation, submit, turn)
         return Submitted(conversation, turn, ids.response_of(turn), offset)
 
+    async def ended(self, turn: str, timeout_s: float = ANSWER_TIMEOUT_S) -> Ended:
+        """Waits for the end of a turn by its id, whoever submitted it, and gives its answer. Raises PeerTimeout
+        (`turn_not_ended`), ValueError on a malformed id, and what the bus raises."""
+        return await turn_ended(self._bus, turn, timeout_s)
+
     async def fact(
         self, user: str, conversation: str, kind: str, text: str, *, data: Mapping[str, Any] | None = None,
         event_id: str = "",
     ) -> int:  # fmt: skip
-        """Publishes a fact into a member's conversation and gives its offset. Raises as `turn`."""
+        """Publishes a fact into a member's conversation and gives its offset. Raises as `turn`, and InvalidInput
+        (`fact_too_large`) over FACT_BYTES."""
         now_ms = self._now_ms()
         fact = FactPublish(
             conversation=conversation, tenant=self._tenant, user=user, kind=kind, text=text, at_ms=now_ms,
             data=dict(data or {}), event_id=event_id,
         )  # fmt: skip
+        size_bytes = len(encode(fact, "", "")[1])
+        if size_bytes > FACT_BYTES:
+            raise InvalidInput(
+                f"a fact has at most {FACT_BYTES} bytes", code="fact_too_large", size_bytes=size_bytes,
+                hint="publish where the rest can be found",
+            )  # fmt: skip
         identity = event_id or self._random_bytes(10).hex()
         return await self._publish(conversation, fact, ids.digest_hex("fact", conversation, user, identity)[:32])
 

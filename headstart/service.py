@@ -50,7 +50,7 @@ from streams.kafka_readers import SESSION_TIMEOUT_MS
 from streams.listening import listen
 from streams.process import Running, run_process
 from streams.settings import Settings
-from streams.topology import CALLS, EVENTS
+from streams.topology import CALLS, EVENTS, prefixed
 from workers.skills.context import verify as verify_context
 from workers.skills.manifest import host_port, validate
 
@@ -140,11 +140,12 @@ class Service:
         on; in the order of each conversation, at least once. One that raises is called again three times, then its
         record is set aside. Raises Misconfigured for a type that does not stand in the log or has a handler."""
 
+        for kind in kinds:
+            if EVENTS.name not in kind.TOPICS or kind.TYPE in self._handlers:
+                raise Misconfigured(f"{kind.__name__} is not a fact of the log, or it has a handler already")
+
         def declare(handler: H) -> H:
-            for kind in kinds:
-                if EVENTS.name not in kind.TOPICS or kind.TYPE in self._handlers:
-                    raise Misconfigured(f"{kind.__name__} is not a fact of the log, or it has a handler already")
-                self._handlers[kind.TYPE] = handler
+            self._handlers |= {kind.TYPE: handler for kind in kinds}
             return handler
 
         return declare
@@ -253,7 +254,7 @@ class Service:
         await self._listener.ready()
 
     async def _consume(self, bus: Bus, broker: KafkaBroker, session_timeout_ms: int, fetch_max_wait_ms: int) -> None:
-        group = f"service.{self.name}"
+        group = prefixed(f"service.{self.name}", bus.namespace)
         if self.over == "bus":
             face = BusFace(self._host(), bus, self.name, self._api_key)
             self._consumers.append(

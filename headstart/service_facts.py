@@ -100,8 +100,9 @@ async def turn_ended(bus: Bus, turn: str, timeout_s: float = ANSWER_TIMEOUT_S) -
     fence, projector, facts = Fence(), TurnProjector(), list[Event]()
     try:
         async with asyncio.timeout(timeout_s):
+            end = await reader.end_offset(partition)  # asked first: the turn may begin while the other is asked
             since = await reader.offset_for_time(partition, ids.time_of(turn) - CLOCK_SKEW_MS)
-            await reader.add(partition, since if since is not None else await reader.end_offset(partition))
+            await reader.add(partition, end if since is None else since)
             while True:
                 for record in await reader.batch():
                     try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from streams.events.base import Event, InputItem, event
+
+FACT_BYTES: Final = 64 * 1024  # of a published fact's value: it is read by every projection, and may enter a prompt
 
 
 class ClientTool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

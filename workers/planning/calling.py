@@ -120,6 +120,10 @@ class Caller:
         """See doing.Calls."""
         self._executor.bus.forget(turn)
 
+    def given_away(self, turn: str) -> None:
+        """See doing.Calls."""
+        self._executor.bus.drop(turn)
+
     async def compensate(self, accepted: TurnAccepted, item: Compensate) -> None:
         """Calls the compensation of a reversible call. A failure is logged with the call's number: it is the
         operator's to settle."""

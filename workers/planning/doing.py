@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from streams.events.intake import CallResult
 from streams.events.registering import SkillManifest
 from streams.events.turn import TurnAccepted
 from streams.writer import StageWriter
@@ -43,6 +44,22 @@ class Calls(Protocol):
 
     async def compensate(self, accepted: TurnAccepted, item: Compensate) -> None:
         """Undoes a reversible call."""
+
+    def result(self, result: CallResult, event_id: str, signer: str, done: Callable[[], None]) -> str:
+        """A result that came in over the bus, for a turn that is open here; gives what became of it. done: called once
+        its record need not be read again. Raises NotPermitted; done is then not called."""
+
+    def awaits(self, result: CallResult) -> bool:
+        """Whether a call waits for this result now, also of a turn that has ended."""
+
+    def abort(self, turn: str, call: int) -> None:
+        """The call does not count any more: its skill is told, where there is a way."""
+
+    def ended(self, turn: str) -> None:
+        """The turn has ended: results that still come for it count for nobody."""
+
+    def given_away(self, turn: str) -> None:
+        """Another worker owns the turn now, and its results."""
 
 
 class Doing(Protocol):

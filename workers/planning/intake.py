@@ -22,23 +22,26 @@ from streams import ids
 from streams.bus import Bus
 from streams.codec import Record, decode
 from streams.dead_letters import dead_letter
-from streams.errors import HeadstartError, InvalidInput, NotPermitted, PeerError
+from streams.errors import HeadstartError, InvalidInput, NotPermitted, PeerError, Refused
 from streams.events import Event, InputItem
 from streams.events.conversation import ConversationDeleted, ConversationOpened, ConversationRenamed, FactPublished
-from streams.events.intake import ConversationEdit, FactPublish, TurnCancel, TurnSteer, TurnSubmit
+from streams.events.intake import CallResult, ConversationEdit, FactPublish, TurnCancel, TurnSteer, TurnSubmit
 from streams.events.rating import FeedbackGive, FeedbackGiven
 from streams.events.turn import TurnAccepted, TurnFailed
 from streams.fence import NOTE
 from streams.taken import Taken
 from streams.topology import EVENTS, TURNS
 from workers.planning.commands import Cancelled
+from workers.planning.doing import Calls
 from workers.planning.holding import HeldPartition
 from workers.planning.live import LiveTurn
 from workers.planning.machine import Setup, TurnMachine
+from workers.planning.metrics import Metrics
 from workers.planning.outbox import Outbox
 from workers.planning.partition import Tail
 from workers.planning.past import Past
-from workers.planning.services import Check, from_service
+from workers.planning.service_desk import ServiceDesk
+from workers.planning.services import Check, from_gateway, from_service
 
 log = logging.getLogger("headstart.turns")
 DEADLINE_MS: Final = 120_000  # of a turn whose submitter named none
@@ -53,8 +56,10 @@ class Intake:
     def __init__(
         self, bus: Bus, store: Store, setup: Setup, outbox: Outbox, make_live: MakeLive, *, writer: str,
         setup_id: str, clock_ms: Callable[[], float], draw: Callable[[int], bytes], check: Check,
+        secret: bytes | None, calls: Calls, metrics: Metrics,
     ) -> None:  # fmt: skip
-        self._setup_id, self._check_service = setup_id, check
+        self._setup_id, self._secret, self._metrics = setup_id, secret, metrics
+        self._desk = ServiceDesk(store, check, calls, metrics)
         self._bus, self._store, self._setup, self._outbox = bus, store, setup, outbox
         self._make_live, self._writer, self._clock_ms, self._draw = make_live, writer, clock_ms, draw
         self._past = Past(bus, store)
@@ -68,14 +73,18 @@ class Intake:
 
     async def take(self, partition: HeldPartition, record: Record) -> None:
         """One command. Returns once it is done or on its way; raises PeerError only when the bus is away."""
+        vouched = False  # a gateway has said it
         try:
+            vouched = from_gateway(record, self._secret)
             event = decode(record)
+            if not vouched and not from_service(event):
+                raise NotPermitted("only a gateway says this", code="signature_missing", type=record.type)
             if await self._forwarded(partition, event, record):
                 return
         except PeerError:
             raise
         except HeadstartError as error:
-            await self._poison(partition, record, error)
+            await self._poison(partition, record, error, ends=vouched)
             return
         if from_service(event):
             self._spawn(self._from_service(partition, event, record))
@@ -94,16 +103,18 @@ class Intake:
         partition.commands.finish(record.offset)
 
     async def _from_service(self, partition: HeldPartition, event: Event, record: Record) -> None:
-        """Checks a service's signature beside the loop: it needs Postgres, and nobody else waits for that."""
+        """Checks a service's record beside the loop: it needs Postgres, and nobody else waits for that."""
         while True:
             try:
-                await self._check_service(self._store, record, getattr(event, "tenant", ""))
+                signer = await self._desk.signer(partition, event, record)
+                if isinstance(event, CallResult):
+                    return self._desk.result(partition, event, record, signer)
                 return await self._apply(partition, event, record)
             except PeerError as error:
                 log.warning("a service's record waits for a peer: %s", error)
                 await asyncio.sleep(PEER_PAUSE_S)
             except HeadstartError as error:
-                return await self._poison(partition, record, error)
+                return await self._poison(partition, record, error, ends=isinstance(error, Refused))
 
     async def _forwarded(self, partition: HeldPartition, event: Event, record: Record) -> bool:
         """Sends a command that lies on a wrong partition to the one its conversation names, as it is. Raises
@@ -122,10 +133,14 @@ class Intake:
         partition.commands.finish(record.offset)
         return True
 
-    async def _poison(self, partition: HeldPartition, record: Record, error: HeadstartError) -> None:
-        """Keeps what can not be processed, whole; a submit that can be told apart gets its terminal fact."""
+    async def _poison(
+        self, partition: HeldPartition, record: Record, error: HeadstartError, *, ends: bool = True
+    ) -> None:  # fmt: skip
+        """Keeps what can not be processed, whole. ends: a submit that can be told apart gets its terminal fact, which
+        one that nobody vouches for does not: it may name a conversation of somebody else."""
         await dead_letter(self._bus, record, error, "turns")
-        submit = salvage(record)
+        self._metrics.refused.labels(error.code).inc()
+        submit = salvage(record) if ends else None
         if submit is not None and not partition.view.knows(submit.turn):
             self._refuse(partition, submit, record.offset, error.code, error.message, error.hint or "")
         partition.commands.finish(record.offset)

@@ -67,6 +67,7 @@ class LiveTurn:
         self._waiting: list[Input] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._calls: dict[int, asyncio.Task[None]] = {}
+        self._over_bus: set[int] = set()
         self._placed: dict[str, int] = {}
         self._timer: Timer | None = None
         self._committed: asyncio.Future[int] | None = None
@@ -136,6 +137,7 @@ class LiveTurn:
             elif isinstance(command, AbortCall):
                 if task := self._calls.pop(command.call, None):
                     task.cancel()
+                    self._effects.calls.abort(self.accepted.turn, command.call)
             elif isinstance(command, AbortGeneration):
                 self._abort(command)
             elif isinstance(command, Look):
@@ -165,13 +167,15 @@ class LiveTurn:
 
     def abandon(self, *, calls: bool = False) -> None:
         """Another worker owns the turn now: stop, and write nothing more of it. Calls in flight go on, since their
-        results count whoever asked for them; with `calls` they are cancelled too."""
+        results count whoever asked for them; with `calls` they are cancelled too. The results of calls over the bus
+        come to the new owner, so it alone waits for them."""
         self.ended = True
         self._end_timer()
         self._effects.forget(self.accepted.turn)
-        keep = set() if calls else set(self._calls.values())
+        keep = set() if calls else {task for call, task in self._calls.items() if call not in self._over_bus}
         for task in self._tasks - keep:
             task.cancel()
+        self._effects.calls.given_away(self.accepted.turn)
 
     @property
     def broken(self) -> bool:
@@ -201,6 +205,8 @@ class LiveTurn:
             return StageWriter(self._bus, conversation, turn, stage, number, self._writer_name)
 
         self._calls[command.call] = self._start(self._send(command, writer))
+        if command.manifest.bus:
+            self._over_bus.add(command.call)
 
     async def _send(self, command: Fire, writer: MakeWriter) -> None:
         """An irreversible call leaves only after the log has the commit of its plan."""

@@ -39,6 +39,7 @@ from workers.planning.intake import PEER_PAUSE_S, Intake
 from workers.planning.live import LiveTurn
 from workers.planning.live import Place as Placement
 from workers.planning.machine import Setup, TurnMachine
+from workers.planning.metrics import Metrics
 from workers.planning.outbox import Outbox
 from workers.planning.partition import Seen
 from workers.planning.past import Past
@@ -58,20 +59,22 @@ class TurnOwner:
     whoever gets the partitions).
 
     setup_id: names what `setup` was made from (setups.py); turns carry it. clock_ms, draw, later, check: time, chance,
-    timers and the checking of services' signatures, all of which a recording takes the place of.
+    timers and the checking of services' signatures, all of which a recording takes the place of. secret: what gateways
+    sign their commands with (signing.command_secret); None believes every command that no service has signed.
     """
 
     def __init__(
         self, bus: Bus, store: Store, setup: Setup, registry: Manifests,
         make_effects: Callable[[TurnOwner], Doing], *, place: Placement, writer: str, setup_id: str = "",
         clock_ms: Callable[[], float] = lambda: time.time() * 1000, draw: Callable[[int], bytes] = os.urandom,
-        later: Later = by_the_loop, check: Check = check_service,
+        later: Later = by_the_loop, check: Check = check_service, secret: bytes | None = None,
     ) -> None:  # fmt: skip
         self.bus, self.store, self.setup, self.registry = bus, store, setup, registry
         self.writer, self.clock_ms, self.setup_id = writer, clock_ms, setup_id
         self._later = later
         self.partitions: dict[int, HeldPartition] = {}
         self.outbox = Outbox()
+        self.metrics = Metrics()
         self._past = Past(bus, store)
         self._place = place
         self._effects = make_effects(self)
@@ -81,7 +84,7 @@ class TurnOwner:
         self._tasks: list[asyncio.Task[None]] = []
         self._intake = Intake(
             bus, store, setup, self.outbox, self._live, writer=writer, setup_id=setup_id, clock_ms=clock_ms, draw=draw,
-            check=check,
+            check=check, secret=secret, calls=self._effects.calls, metrics=self.metrics,
         )  # fmt: skip
 
     @property
@@ -359,6 +362,7 @@ class TurnOwner:
 
     def _forget(self, live: LiveTurn) -> None:
         self._effects.forget(live.accepted.turn)
+        self._effects.calls.ended(live.accepted.turn)
         partition = self.partitions.get(ids.partition_of(live.accepted.conversation))
         if partition is not None:
             partition.forget(live)

@@ -20,6 +20,7 @@ from streams.events.registering import WorkerAlive
 from streams.models import ModelSpec, load_models
 from streams.process import Running
 from streams.settings import Settings
+from streams.signing import command_secret
 from streams.topology import PROMPTS
 from workers.agents.catalog import OUT_OF_SCOPE, Agent, load_all
 from workers.generation.fleet import Fleet
@@ -27,6 +28,7 @@ from workers.generation.liveness import Liveness
 from workers.planning.effects import Effects
 from workers.planning.machine import Setup
 from workers.planning.owner import TurnOwner
+from workers.planning.service_gate import ServiceGate
 from workers.planning.setups import registered
 from workers.routing.router import Router
 from workers.skills.executor import HttpExecutor
@@ -60,6 +62,7 @@ class TurnsWorker:
         self.owner = TurnOwner(
             self._bus, self._store, setup, self._registry, lambda owner: self._effects(owner, router),
             place=self._fleet.place, writer=self.name, setup_id=await write_down(self._bus, setup, self.name),
+            secret=command_secret(key) if (key := self._settings.signing_key) else None, check=self._gate(),
         )  # fmt: skip
         await self.owner.start()
         self._liveness.start()
@@ -85,6 +88,12 @@ class TurnsWorker:
         return WorkerAlive(
             worker=self.name, stage="turns", at_ms=int(time.time() * 1000), running=running, partitions=held,
             leaving=leaving,
+        )  # fmt: skip
+
+    def _gate(self) -> ServiceGate:
+        return ServiceGate(
+            lambda: self._bus.epoch, lambda: time.time() * 1000, quota_per_minute=self._settings.service_quota,
+            allow_unsigned=self._settings.dev,
         )  # fmt: skip
 
     def _effects(self, owner: TurnOwner, router: Router) -> Effects:

@@ -103,11 +103,11 @@ class Awaited:
     def left(self, turn: str, call: int, key: str) -> None:
         """Nobody waits for the call any more. Until its turn has ended its results are kept for whoever takes over."""
         if turn in self._ended:
-            entry = self._turns[turn].pop((call, key), None)
+            entry = self._turns.get(turn, {}).pop((call, key), None)
             if entry is not None:
                 _release(entry)
-            if not self._turns[turn]:
-                del self._turns[turn]
+            if not self._turns.get(turn):
+                self._turns.pop(turn, None)
                 self._ended.discard(turn)
 
     def forget(self, turn: str) -> None:
@@ -120,6 +120,11 @@ class Awaited:
         if waited:
             self._turns[turn] = waited
             self._ended.add(turn)
+
+    def drop(self, turn: str) -> None:
+        """The turn is another worker's: its records are not done here."""
+        self._turns.pop(turn, None)
+        self._ended.discard(turn)
 
     def _call(self, turn: str, call: int, key: str) -> _Call:
         return self._turns.setdefault(turn, {}).setdefault((call, key), _Call())

@@ -158,6 +158,10 @@ class BusExecutor:
         """See execution.Results."""
         self._awaited.forget(turn)
 
+    def drop(self, turn: str) -> None:
+        """See execution.Results."""
+        self._awaited.drop(turn)
+
     # -- inside ----------------------------------------------------------------------------------------------------
 
     async def _attempts(

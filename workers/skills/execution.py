@@ -68,6 +68,9 @@ class Results(Executor, Protocol):
     def forget(self, turn: str) -> None:
         """The turn has ended: nothing of it is waited for."""
 
+    def drop(self, turn: str) -> None:
+        """The turn is another worker's: what came in for it is that one's to read."""
+
 
 class Executors:
     """Each call the way its manifest says."""
