@@ -1,4 +1,4 @@
-"""What a consumer of the comparison is asked, and what it says. Imported in both environments, so it knows little."""
+"""What a consumer of the comparison is asked, and what it says: the same for ours and FastStream's."""
 
 from __future__ import annotations
 

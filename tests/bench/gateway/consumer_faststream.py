@@ -1,5 +1,4 @@
-"""FastStream's consumers of the comparison, as a process in an environment of its own:
-`python -m tests.bench.gateway.consumer_faststream TASK`.
+"""FastStream's consumers of the comparison, as a process: `python -m tests.bench.gateway.consumer_faststream TASK`.
 
 The decoder gives the bytes as they are, so that FastStream parses no JSON that the handler parses again.
 """

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,10 +28,8 @@ from tests.bench.figures import number, table
 from tests.bench.gateway.consumed import Consumed, Task
 from tests.bench.gateway.ground import broker_alone, without_settings
 from tests.bench.gateway.parts import Section, World
-from tests.bench.own_environment import LeftOut, last_line_of, own_environment
+from tests.bench.own_environment import LeftOut, last_line_of
 
-FASTSTREAM: Final = "faststream==0.7.8"
-SHARED: Final = ("aiokafka", "msgspec", "orjson", "uvloop")  # in its environment in our versions
 RECORDS, QUICK_RECORDS = 100_000, 10_000
 SLOW_SHARE: Final = 20  # of the records, one in so many is enough for a slow consumer
 PARTITIONS, CONVERSATIONS = 32, 512
@@ -53,8 +51,8 @@ NAMESPACE: Final = "consuming"
 PATIENCE_S: Final = 150
 TEXT = """\
 {records} records (answer deltas with their four CloudEvents headers, {conversations} keys, {partitions} partitions)
-that lie ready on the broker; one by one, FastStream reads a {share}th of them. Rate: from the first record handled to
-the last, so that joining the group does not count. CPU: of the consumer's process in that time."""
+that lie ready on the broker; one by one, FastStream {version} reads a {share}th of them. Rate: from the first record
+handled to the last, so that joining the group does not count. CPU: of the consumer's process in that time."""
 
 
 async def run(world: World) -> Section:
@@ -68,8 +66,7 @@ async def run(world: World) -> Section:
             task = Task(kind=kind, namespace=NAMESPACE, records=count)
             world.say(f"  consuming: {name}, {count} records …")
             try:
-                python = Path(sys.executable) if kind in OWN else _environment(world.cache)
-                found[name] = await _consume(python, settings, task)
+                found[name] = await _consume(settings, task)
             except LeftOut as error:
                 left_out.append(f"{name} is left out: {error}")
     rows = [
@@ -77,12 +74,25 @@ async def run(world: World) -> Section:
         for name, one in found.items()
     ]  # fmt: skip
     head = ["consumer", "records", "records/s", "CPU us per record", "lanes against it"]
-    text = TEXT.format(records=records, conversations=CONVERSATIONS, partitions=PARTITIONS, share=SLOW_SHARE)
+    text = TEXT.format(
+        records=records,
+        conversations=CONVERSATIONS,
+        partitions=PARTITIONS,
+        share=SLOW_SHARE,
+        version=_version(),
+    )
     return Section(
         "the consumer loop against FastStream's",
         "\n\n".join([text, table(head, rows), *left_out, *_judged(found)]),
         {name: msgspec.structs.asdict(one) for name, one in found.items()} | {"left_out": left_out},
     )
+
+
+def _version() -> str:
+    try:
+        return version("faststream")
+    except PackageNotFoundError:
+        return "(not installed: the extra `service`)"
 
 
 def _times(found: dict[str, Consumed], name: str) -> str:
@@ -96,11 +106,6 @@ def _judged(found: dict[str, Consumed]) -> list[str]:
             times = found[OURS].per_second / found[name].per_second
             lines.append(f"Budget, ≥ {budget:g} × {name}: {times:.2f} ×, {'met' if times >= budget else 'NOT MET'}.")
     return lines
-
-
-def _environment(cache: Path) -> Path:
-    pinned = [FASTSTREAM, *(f"{name}=={version(name)}" for name in SHARED)]
-    return own_environment(cache / "bench-faststream", pinned)
 
 
 async def _write(settings: Settings, records: int) -> None:
@@ -126,9 +131,9 @@ async def _post_all(bus: Bus, count: int) -> None:
         await last  # stop() waits for the rest
 
 
-async def _consume(python: Path, settings: Settings, task: Task) -> Consumed:
+async def _consume(settings: Settings, task: Task) -> Consumed:
     """Raises LeftOut when the consumer fails or takes too long."""
     environment: dict[str, Any] = {**without_settings(os.environ), **settings.environment(), "PYTHONPATH": os.getcwd()}
     module = f"tests.bench.gateway.consumer_{'lanes' if task.kind in OWN else 'faststream'}"
-    said = await last_line_of(python, module, msgspec.json.encode(task).decode(), environment, PATIENCE_S)
+    said = await last_line_of(Path(sys.executable), module, msgspec.json.encode(task).decode(), environment, PATIENCE_S)
     return msgspec.json.decode(said, type=Consumed)
