@@ -14,7 +14,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 from streams.apache_kafka import ApacheKafka, find_kafka
 from streams.embedded import Broker, EmbeddedBroker
@@ -23,12 +22,10 @@ from tests.faults.cells import STALLS, Cell, Ran, RunReport, cells
 from tests.faults.judging import changed, misremembered
 from tests.faults.moments import MOMENTS
 from tests.faults.quorum import Quorum
-from tests.faults.reporting import append, read_reports, table
+from tests.faults.reporting import append, holds, read_reports, table
 from tests.faults.rolling import rolling
-from tests.faults.running import one_run
+from tests.faults.running import run_all
 from tests.faults.stack import PARTS, fault_stack
-
-ABREAST: Final = 2  # runs under way: while the turns of one end, the next begins
 
 
 def options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -69,27 +66,23 @@ def order_of(chosen: argparse.Namespace) -> list[Cell]:
     ]
 
 
-async def run_all(chosen: argparse.Namespace, folder: Path) -> list[RunReport]:
+async def run_chosen(chosen: argparse.Namespace, folder: Path) -> list[RunReport]:
     order, ran = order_of(chosen), list[Ran]()
+
+    def done(one: Ran) -> None:
+        if chosen.append and ran:
+            append(chosen.append, ran[-1].report)
+        ran.append(one)
+        say(one.report, len(ran), chosen.runs)
+
     replication = "3" if chosen.broker == "quorum" else "1"
     async with fault_stack(folder, broker_of(chosen.broker, folder), HEADSTART_REPLICATION=replication) as stack:
         if chosen.rolling:
             ran.append(await rolling(stack, chosen.seed, chosen.rolling, lambda line: print(line, file=sys.stderr)))
             say(ran[0].report, 1, 1)
         else:
-            seeds, turnstile = iter(range(chosen.seed, chosen.seed + chosen.runs)), asyncio.Lock()
-
-            async def lane() -> None:
-                for seed in seeds:
-                    done = await one_run(stack, seed, order[seed % len(order)], turnstile)
-                    if chosen.append and ran:
-                        append(chosen.append, ran[-1].report)
-                    ran.append(done)
-                    say(done.report, len(ran), chosen.runs)
-
-            async with asyncio.TaskGroup() as lanes:
-                for _ in range(ABREAST):
-                    lanes.create_task(lane())
+            seeds = range(chosen.seed, chosen.seed + chosen.runs)
+            await run_all(stack, ((seed, order[seed % len(order)]) for seed in seeds), done)
         last = ran[-1].report
         last.verdict.broken += await changed(stack.parts.bus, [one.spans for one in ran])
         for one in ran:
@@ -107,7 +100,7 @@ def say(report: RunReport, number: int, runs: int) -> None:
         f"{verdict.completed} of {verdict.turns} completed in {report.took_s} s, longest pause "
         f"{verdict.longest_pause_ms} ms\n"
     )
-    for complaint in verdict.broken:
+    for complaint in [*verdict.failed, *verdict.broken]:
         sys.stderr.write(f"     ! {complaint[:600]}\n")
 
 
@@ -118,11 +111,11 @@ def main(arguments: Sequence[str]) -> int:
         os.chmod(temporary, 0o755)
         folder = chosen.data or Path(temporary)
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            reports = runner.run(run_all(chosen, folder))
+            reports = runner.run(run_chosen(chosen, folder))
     if chosen.append:
         reports = read_reports(chosen.append)
     sys.stdout.write(table(reports))
-    return 1 if any(report.verdict.broken for report in reports) else 0
+    return 0 if holds(reports) else 1
 
 
 if __name__ == "__main__":

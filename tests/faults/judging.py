@@ -35,7 +35,8 @@ REMEMBER_TRIES: Final = 300  # ten a second: memory is behind where it was kille
 
 
 class Verdict(msgspec.Struct):
-    """turns, completed: of the run. in_doubt: calls that a turn reported so. broken: what does not hold, in words.
+    """turns, completed: of the run. in_doubt: calls that a turn reported so. failed: turns that were
+    not, in words, and broken: what else does not hold.
     fenced: facts that no reader counts, by why. longest_pause_ms: the longest time between two facts of a turn.
     frames: compared; sockets: frames that came on sockets, repeats included."""
 
@@ -46,6 +47,7 @@ class Verdict(msgspec.Struct):
     sockets: int = 0
     longest_pause_ms: int = 0
     fenced: dict[str, int] = {}
+    failed: list[str] = []
     broken: list[str] = []
 
 
@@ -144,14 +146,14 @@ def _hash(digest: hashlib._Hash, record: Record) -> None:
 
 def judge(outcomes: Iterable[Outcome], log: LogOfRun, raw: Iterable[str], ledger: Iterable[Line]) -> Verdict:
     """ledger: what the skill service did during the run."""
-    verdict = Verdict(fenced={why: number for why, number in log.dropped.items() if number}, broken=[])
+    verdict = Verdict(fenced={why: number for why, number in log.dropped.items() if number}, failed=[], broken=[])
     asked = list(outcomes)
     for outcome in asked:
         verdict.turns += 1
         verdict.completed += outcome.status == "completed"
         name = f"{outcome.ask.tag} {outcome.turn or outcome.event_id}"
         if outcome.status != "completed":
-            verdict.broken.append(f"{name} ended {outcome.status} {outcome.error}".strip())
+            verdict.failed.append(f"{name} ended {outcome.status} {outcome.error}".strip())
         for complaint in _turn(outcome, log, verdict):
             verdict.broken.append(f"{name}: {complaint}")
     if gaps := log.dropped.get("gap", 0):

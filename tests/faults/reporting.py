@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from tests.faults.cells import RunReport
 from tests.faults.moments import MOMENTS
 from tests.faults.stack import PARTS
+
+COMPLETED: Final = 0.999  # of all turns; calls in doubt complete theirs
 
 
 def append(file: Path, report: RunReport) -> None:
@@ -20,6 +23,12 @@ def append(file: Path, report: RunReport) -> None:
 
 def read_reports(file: Path) -> list[RunReport]:
     return [msgspec.json.decode(line, type=RunReport) for line in file.read_bytes().splitlines()]
+
+
+def holds(reports: Sequence[RunReport]) -> bool:
+    """Nothing is broken, every moment was met, and enough turns were completed."""
+    share = _total(reports, "completed") / max(1, _total(reports, "turns"))
+    return share >= COMPLETED and not any(report.verdict.broken for report in reports)
 
 
 def table(reports: Sequence[RunReport]) -> str:
@@ -48,13 +57,17 @@ def _sums(reports: Sequence[RunReport]) -> Iterable[str]:
         for why, number in report.verdict.fenced.items():
             fenced[why] = fenced.get(why, 0) + number
     missed = sum(not report.hit for report in reports)
-    broken = [f"seed {one.seed} ({one.cell.text()}): {what}" for one in reports for what in one.verdict.broken]
+    broken = [
+        f"seed {one.seed} ({one.cell.text()}): {what}"
+        for one in reports
+        for what in [*one.verdict.failed, *one.verdict.broken]
+    ]
     yield f"runs {len(reports)}, of which {missed} did not meet their moment; turns in flight {turns}"
     share = 100 * completed / max(1, turns)
     yield f"completed {completed} ({share:.3f} %); calls in doubt {_total(reports, 'in_doubt')}"
     yield f"frames compared {_total(reports, 'frames')}; frames that came on sockets {_total(reports, 'sockets')}"
     yield f"facts that no reader counted: {fenced or 'none'}"
-    yield f"broken promises: {len(broken)}"
+    yield f"turns not completed: {turns - completed}; broken promises: {len(broken) - turns + completed}"
     yield from (f"  {line[:300]}" for line in broken)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from tests.faults.cells import Cell, Ran, RunReport
@@ -14,15 +15,26 @@ from tests.faults.judging import judge, read_log, said_in
 from tests.faults.skill_service import read_ledger
 from tests.faults.stack import FaultStack
 
+ABREAST: Final = 2  # runs under way
 NTH: Final = 3  # the fault falls on one of the first so many turns that are seen at the moment
 
 
-async def one_run(stack: FaultStack, seed: int, cell: Cell, turnstile: asyncio.Lock | None = None) -> Ran:
-    """Runs a cell with a seed. Raises ValueError for "all" and "any".
+async def run_all(stack: FaultStack, seeded: Iterable[tuple[int, Cell]], done: Callable[[Ran], None]) -> None:
+    """Runs these cells, each with its seed. While the turns of one run end, the next begins, so that its fault meets
+    them too. done: called with each as it ends."""
+    waiting, turnstile = iter(seeded), asyncio.Lock()
 
-    turnstile: held until what was hit is back, so that a run may begin while the turns of the one before end: its
-    fault meets them too.
-    """
+    async def lane() -> None:
+        for seed, cell in waiting:
+            done(await one_run(stack, seed, cell, turnstile))
+
+    async with asyncio.TaskGroup() as lanes:
+        for _ in range(ABREAST):
+            lanes.create_task(lane())
+
+
+async def one_run(stack: FaultStack, seed: int, cell: Cell, turnstile: asyncio.Lock) -> Ran:
+    """Runs a cell with a seed. turnstile: held until what was hit is back. Raises ValueError for "all" and "any"."""
     part, moment = cell.part, cell.moment
     if part == "all" or moment == "any":
         raise ValueError("a run hits one part at one moment")
@@ -31,7 +43,7 @@ async def one_run(stack: FaultStack, seed: int, cell: Cell, turnstile: asyncio.L
     watch = Watch(stack, f"{run.name}-", chance)
     hit, driving = "", None
     try:
-        async with turnstile or asyncio.Lock():
+        async with turnstile:
             began, known = time.monotonic(), len(read_ledger(stack.ledger))
             starts = await watch.start()
             driving = asyncio.create_task(run.drive(random.Random(seed + 1)))

@@ -12,10 +12,10 @@ from typing import Final
 import pytest
 import pytest_asyncio
 
-from tests.faults.cells import Cell, cells
-from tests.faults.judging import misremembered
+from tests.faults.cells import Cell, Ran, cells
+from tests.faults.judging import changed, misremembered
 from tests.faults.rolling import rolling
-from tests.faults.running import one_run
+from tests.faults.running import run_all
 from tests.faults.stack import FaultStack, fault_stack
 from tests.support.buses import kafka_broker
 
@@ -47,14 +47,18 @@ def test_the_sample_is_of_the_matrix() -> None:
     assert set(SAMPLE) <= set(cells())
 
 
-@pytest.mark.parametrize("seed", range(len(SAMPLE)), ids=[cell.text().replace(" ", "-") for cell in SAMPLE])
-async def test_a_fault(stack: FaultStack, seed: int) -> None:
-    ran = await one_run(stack, seed, SAMPLE[seed])
-    report = ran.report
-    assert report.hit, "no turn was seen at the moment"
-    assert report.verdict.broken == [], stack.logs()
-    assert await misremembered(stack.parts.store, ran.said) == []
-    assert report.verdict.completed == report.verdict.turns >= 15
+async def test_ten_faults(stack: FaultStack) -> None:
+    ran: list[Ran] = []
+    await run_all(stack, enumerate(SAMPLE), ran.append)
+    assert len(ran) == len(SAMPLE)
+    for one in ran:
+        report = one.report
+        assert report.hit, f"no turn was seen at {report.cell.moment}"
+        assert report.verdict.broken == [], f"{report.cell.text()}\n{stack.logs()}"
+        assert report.verdict.completed == report.verdict.turns >= 15
+    said = {conversation: texts for one in ran for conversation, texts in one.said.items()}
+    assert await misremembered(stack.parts.store, said) == []
+    assert await changed(stack.parts.bus, [one.spans for one in ran]) == []
 
 
 async def test_rolling_restarts_fail_no_turn(stack: FaultStack) -> None:
