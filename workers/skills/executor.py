@@ -15,6 +15,7 @@ addresses that connections go to must be ours to choose.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import random
 import ssl
@@ -22,6 +23,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import urlsplit
 
 import httpcore
 import orjson
@@ -31,7 +33,7 @@ from streams.events.registering import SkillManifest
 from streams.settings import Settings
 from workers.skills.answer import refused_status, to_result
 from workers.skills.breaker import Breaker
-from workers.skills.connections import SkillPool
+from workers.skills.connections import SkillPool, SkillRequest
 from workers.skills.context import HEADER, CallContext, sign
 from workers.skills.execution import Outcome
 from workers.skills.failures import SkillBroke, SkillFailed, SkillTimeout, SkillUnreachable, failure
@@ -50,6 +52,17 @@ WARM_TIMEOUT_MS: Final = 5_000
 DRAINED_DIGITS: Final = 4  # an error's body of less than 10,000 bytes costs less than a new connection
 FIRST_PAUSE_MS: Final = 50
 LONGEST_PAUSE_MS: Final = 2_000
+_ALWAYS: Final = (
+    (b"content-type", b"application/json"), (b"accept", b"application/json"), (b"accept-encoding", b"identity"),
+    (b"user-agent", b"headstart"),
+)  # fmt: skip
+_CONTEXT: Final = HEADER.lower().encode()
+
+
+@functools.lru_cache(4_096)
+def _url(text: str) -> tuple[httpcore.URL, bytes]:
+    """A skill's url, parsed, and the Host that goes with it."""
+    return httpcore.URL(text), urlsplit(text).netloc.encode()
 
 
 class _Course:
@@ -71,11 +84,15 @@ class _Course:
         return {"attempts": self.attempts, "took_ms": self.took_ms()}
 
     async def trace(self, name: str, info: dict[str, Any]) -> None:
-        """httpcore's own account of a request: `http11.send_request_headers.started` and the like."""
+        """httpcore's own account of a request on HTTP/2: `http2.send_request_headers.started` and the like."""
         if name.endswith("send_request_headers.started"):
-            self.sent = self.sent_now = True
+            self.on_sending()
         elif name.endswith("send_request_body.complete"):
             self.on_wire()
+
+    def on_sending(self) -> None:
+        """From here on bytes of the newest attempt may have left."""
+        self.sent = self.sent_now = True
 
     def on_wire(self) -> None:
         """The newest attempt's request was written whole."""
@@ -243,12 +260,14 @@ class HttpExecutor:
         return outcome
 
     async def _send(self, manifest: SkillManifest, body: bytes, context: CallContext, course: _Course) -> Outcome:
-        extensions = {"trace": course.trace, "sent": course.on_wire, "timeout": {"connect": CONNECT_TIMEOUT_MS / 1000}}
+        extensions = {
+            "trace": course.trace, "sending": course.on_sending, "sent": course.on_wire,
+            "timeout": {"connect": CONNECT_TIMEOUT_MS / 1000},
+        }  # fmt: skip
         headers = self._headers(manifest, body, context)
+        request = SkillRequest(_url(manifest.url)[0], headers, body, extensions)
         try:
-            async with self._pool.stream(
-                "POST", manifest.url, headers=headers, content=body, extensions=extensions
-            ) as response:
+            async with self._pool.exchange(request) as response:
                 fields = {name.lower(): value.decode("latin-1") for name, value in response.headers}
                 refused = refused_status(manifest, response.status)
                 if refused is not None:
@@ -271,18 +290,15 @@ class HttpExecutor:
             size_bytes=size_bytes, cut=cut, attempts=course.attempts,
         )  # fmt: skip
 
-    def _headers(self, manifest: SkillManifest, body: bytes, context: CallContext) -> list[tuple[str, str]]:
-        headers = [
-            ("content-type", "application/json"), ("accept", "application/json"), ("accept-encoding", "identity"),
-            ("user-agent", "headstart"),
-        ]  # fmt: skip
+    def _headers(self, manifest: SkillManifest, body: bytes, context: CallContext) -> list[tuple[bytes, bytes]]:
+        headers = [(b"host", _url(manifest.url)[1]), (b"content-length", b"%d" % len(body)), *_ALWAYS]
         if context.key:
-            headers.append(("idempotency-key", context.key))
+            headers.append((b"idempotency-key", context.key.encode()))
         if context.traceparent:
-            headers.append(("traceparent", context.traceparent))
+            headers.append((b"traceparent", context.traceparent.encode()))
         if self._signing_key is not None:
             now_ms = int(self._clock_ms())
-            headers.append((HEADER.lower(), sign(context, manifest.name, body, now_ms, self._signing_key)))
+            headers.append((_CONTEXT, sign(context, manifest.name, body, now_ms, self._signing_key).encode()))
         return headers
 
     def _refused(self, manifest: SkillManifest, course: _Course, message: str) -> PeerError:

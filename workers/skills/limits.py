@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
 from typing import Final
 
 PER_TENANT: Final = 256
@@ -35,21 +34,18 @@ class Limits:
         """How many hold `skill:<name>`, `tenant:<name>` or `turn:<id>`."""
         return self._held[key]
 
-    @asynccontextmanager
-    async def place(self, skill: str, concurrency: int, tenant: str, turn: str) -> AsyncIterator[None]:
-        """Holds a place while its block runs; waits for one first."""
-        places = (
-            (f"skill:{skill}", concurrency),
-            (f"tenant:{tenant}", self._per_tenant),
-            (f"turn:{turn}", self._per_turn),
+    def place(self, skill: str, concurrency: int, tenant: str, turn: str) -> Place:
+        """`async with`: holds a place while its block runs; waits for one first."""
+        return Place(
+            self,
+            (
+                (f"skill:{skill}", concurrency),
+                (f"tenant:{tenant}", self._per_tenant),
+                (f"turn:{turn}", self._per_turn),
+            ),
         )
-        await self._take(places)
-        try:
-            yield
-        finally:
-            self._give(places)
 
-    async def _take(self, places: Places) -> None:
+    async def take(self, places: Places) -> None:
         if self._fits(places):
             self._hold(places)
             return
@@ -59,7 +55,7 @@ class Limits:
             await granted
         except asyncio.CancelledError:
             if granted.done() and not granted.cancelled():
-                self._give(places)  # the place came in the moment of the cancel
+                self.give(places)  # the place came in the moment of the cancel
             raise
         finally:
             self._waiting.pop(granted, None)
@@ -71,7 +67,7 @@ class Limits:
         for key, _ in places:
             self._held[key] += 1
 
-    def _give(self, places: Places) -> None:
+    def give(self, places: Places) -> None:
         for key, _ in places:
             self._held[key] -= 1
             if not self._held[key]:
@@ -80,3 +76,21 @@ class Limits:
             if not granted.done() and self._fits(wanted):
                 self._hold(wanted)
                 granted.set_result(None)
+
+
+class Place:
+    """One call's three places, held while its block runs. Every call goes through here on its way out, so it is a class
+    with two methods and not a generator."""
+
+    __slots__ = ("_limits", "_places")
+
+    def __init__(self, limits: Limits, places: Places) -> None:
+        self._limits, self._places = limits, places
+
+    async def __aenter__(self) -> None:
+        await self._limits.take(self._places)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._limits.give(self._places)

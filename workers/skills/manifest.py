@@ -15,6 +15,7 @@ Pure.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -206,6 +207,7 @@ def _place_problems(manifest: SkillManifest) -> list[Problem]:
     return found
 
 
+@functools.lru_cache(4_096)
 def host_port(url: str) -> str | None:
     """`host:port` of an http(s) url, lower case, the scheme's port when none is given; None when it is not one."""
     try:
