@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint types format setup setup-run lock bench bench-parser bench-firing bench-memory bench-gateway bench-gpu test-faults image clean
+.PHONY: help demo up test check lint types format setup setup-run lock bench bench-parser bench-firing bench-memory bench-learning bench-gateway bench-gpu test-faults image clean
 BIN := .venv/bin
 # The newest supported Python that starts; a version manager may offer names that do not.
 BASE_PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do \
@@ -63,6 +63,9 @@ bench-gateway: setup ## figures: what a gateway holds and costs, beside others (
 
 bench-gpu: setup ## figures: the vLLM worker on the bus against bare AsyncLLM; says so where there is no CUDA device
 	@$(BIN)/python -m tests.bench.gpu $(ARGS)
+
+bench-learning: setup ## figures: facts read from labelled dialogues, what rated answers are worth (URL= MODEL= for another model)
+	@$(BIN)/python -m tests.bench.learning $(if $(URL),--url "$(URL)" --model "$(MODEL)")
 
 setup: base-python ## virtual environment, packages, browser, model, for tests and benchmarks (quick the second time)
 	@$(BASE_PYTHON) scripts/setup.py check

@@ -21,8 +21,8 @@ from memory.revising import normal
 from streams.events.generating import Message, Sampling
 from workers.agents.prompts import Prompt
 from workers.remembering.attributes import ATTRIBUTES, USER
-from workers.remembering.clauses import clauses, plain_words
-from workers.remembering.rules import Said, read
+from workers.remembering.clauses import plain_words
+from workers.remembering.rules import Said, leaves_something, read
 
 FACTS_STEP: Final = "memory.facts"
 MODEL_CONFIDENCE: Final = 0.7
@@ -53,8 +53,7 @@ class _Facts(msgspec.Struct):
 
 def is_worth_asking(text: str, last: str = "") -> bool:
     """Whether the message states something that the rules did not read."""
-    stated = sum(1 for _ in clauses(text, last))
-    return stated > len({(said.subject, said.attribute) for said in read(text, last)})
+    return leaves_something(text, last)
 
 
 def question(text: str) -> tuple[tuple[Message, ...], Sampling]:

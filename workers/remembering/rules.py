@@ -135,6 +135,11 @@ def mentions(text: str, last: str = "") -> bool:
     return any(clause.subject for clause in clauses(text, last))
 
 
+def leaves_something(text: str, last: str = "") -> bool:
+    """Whether the message has a clause that states something and that no rule read."""
+    return any(not clause.subject or not list(_of_clause(clause)) for clause in clauses(text, last))
+
+
 def named_last(text: str, last: str = "") -> str:
     """See `clauses.last_named`."""
     return last_named(text, last)
