@@ -88,6 +88,7 @@ class Feed:
         self._by_key: dict[bytes, Channel] = {}
         self._idle: OrderedDict[str, Channel] = OrderedDict()
         self._touching = asyncio.Lock()
+        self._wanted: set[int] = set()  # partitions that somebody waits for
         self._reader: Reader | None = None
         self._asking: Reader | None = None  # reads nothing, so no question waits behind a fetch that is being held
         self._reading_back = asyncio.Semaphore(READS_AT_ONCE)
@@ -199,13 +200,18 @@ class Feed:
     async def _touch(self, partition: int) -> None:
         if not 0 <= partition < self._bus.partitions:
             raise PeerUnavailable("the log has no such partition", code="no_such_partition", partition=partition)
+        self._wanted.add(partition)
         async with self._touching:
             if partition in self._next:
                 return
+            # Whoever comes first brings those of all who wait: the reader's client is made anew once and not for each.
+            wanted = [partition, *(self._wanted - self._next.keys() - {partition})]
+            self._wanted.clear()
             assert self._reader is not None
-            end = await self._asked.end_offset(partition)
-            await self._reader.add(partition, end)
-            self._next[partition] = end
+            ends = await asyncio.gather(*[self._asked.end_offset(one) for one in wanted])
+            found = dict(zip(wanted, ends, strict=True))
+            await self._reader.add_all(found)
+            self._next.update(found)
 
     # the log behind the live position
 

@@ -61,6 +61,9 @@ class Reader(Protocol):
     async def add(self, partition: int, start: Start) -> None:
         """Read this partition too, from `start` on; one that is read already moves there."""
 
+    async def add_all(self, starts: Mapping[int, Start]) -> None:
+        """The same for several at once, which costs no more than one."""
+
     async def remove(self, partition: int) -> None:
         """Stop reading a partition; nothing of it is returned any more."""
 

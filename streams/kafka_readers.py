@@ -30,7 +30,9 @@ from streams.topology import DEAD_LETTERS, prefixed
 
 log = logging.getLogger(__name__)
 PARTITION_FETCH_BYTES = 2 * DEAD_LETTERS.record_size_bytes  # the largest record must fit, or its partition stands still
-ASK_TIMEOUT_MS = 10_000
+# A request that is not answered for so long ends its connection, and the next one goes over a new one. aiokafka gives a
+# record up after it too. The broker answers every request within milliseconds or `fetch_max_wait_ms`.
+REQUEST_TIMEOUT_MS = 20_000
 GATHERED_BYTES = 256 * 1024  # ends a gathering fetch early: some 500 records
 SESSION_TIMEOUT_MS = 10_000  # Apache Kafka accepts no less than 6 s unless told otherwise
 
@@ -40,18 +42,22 @@ class KafkaConnection:
 
     def __init__(
         self, bootstrap: str, namespace: str, fetch_max_wait_ms: int, client: str, ssl_context: ssl.SSLContext | None,
-        session_timeout_ms: int = SESSION_TIMEOUT_MS,
+        session_timeout_ms: int = SESSION_TIMEOUT_MS, request_timeout_ms: int = REQUEST_TIMEOUT_MS,
     ) -> None:  # fmt: skip
         self.bootstrap = bootstrap
         self.namespace = namespace
         self.fetch_max_wait_ms = fetch_max_wait_ms
         self.session_timeout_ms = session_timeout_ms
+        self.request_timeout_ms = request_timeout_ms
         self._client = client
         self._ssl_context = ssl_context
 
     def options(self) -> dict[str, Any]:
         """Options that producers, consumers and admin clients share."""
-        options: dict[str, Any] = {"bootstrap_servers": self.bootstrap.split(","), "client_id": self._client}
+        options: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap.split(","), "client_id": self._client,
+            "request_timeout_ms": self.request_timeout_ms,
+        }  # fmt: skip
         if self._ssl_context is not None:
             options.update(security_protocol="SSL", ssl_context=self._ssl_context)
         return options
@@ -69,6 +75,11 @@ class KafkaConnection:
             max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
             **more,
         )
+
+    @property
+    def ask_timeout_s(self) -> float:
+        """How long a question about offsets may take: it may wait behind a fetch that the broker holds."""
+        return self.request_timeout_ms / 2000
 
     def full(self, topic: str, partition: int) -> TopicPartition:
         return TopicPartition(prefixed(topic, self.namespace), partition)
@@ -155,9 +166,12 @@ class KafkaReader:
         return records
 
     async def add(self, partition: int, start: Start) -> None:
+        await self.add_all({partition: start})
+
+    async def add_all(self, starts: Mapping[int, Start]) -> None:
         async with self._changing:
-            found = await self._resolve({partition: start})
-            await self._rebuild(self.partitions - {partition}, found)
+            found = await self._resolve(starts)
+            await self._rebuild(self.partitions - found.keys(), found)
 
     async def remove(self, partition: int) -> None:
         async with self._changing:
@@ -192,7 +206,7 @@ class KafkaReader:
         if self._closed or self._consumer is None:
             raise PeerUnavailable("the reader has been closed", topic=self.topic)
         try:
-            async with asyncio.timeout(ASK_TIMEOUT_MS / 1000):
+            async with asyncio.timeout(self._connection.ask_timeout_s):
                 return await getattr(self._consumer, question)(about)
         except (KafkaError, TimeoutError) as error:
             raise PeerUnavailable(f"the broker does not say its offsets: {error!r}", topic=self.topic) from error

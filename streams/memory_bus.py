@@ -279,7 +279,11 @@ class MemoryReader:
         return await self._places.batch(max_records, wait_ms)
 
     async def add(self, partition: int, start: Start) -> None:
-        self._places.at[Place(self.topic, partition)] = _resolve(self._log_of(partition), start)
+        await self.add_all({partition: start})
+
+    async def add_all(self, starts: Mapping[int, Start]) -> None:
+        for partition, start in starts.items():
+            self._places.at[Place(self.topic, partition)] = _resolve(self._log_of(partition), start)
         self._places.broker.wake()
 
     async def remove(self, partition: int) -> None:

@@ -109,6 +109,8 @@ async def test_records_positions_and_topics(open_bus: OpenBus) -> None:
     assert numbers(await take(reader, 1)) == [4]
     await reader.add(1, 3)  # one that is read already moves
     assert numbers(await take(reader, 2)) == [3, 4]
+    await reader.add_all({1: 4, 2: "earliest"})
+    assert sorted(numbers(await take(reader, 3))) == [4, 100, 101]
 
     # A batch that is cancelled loses nothing.
     waiting = asyncio.ensure_future(reader.batch(wait_ms=5_000))

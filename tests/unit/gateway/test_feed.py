@@ -47,11 +47,11 @@ class HeldFetches(FragileBus):
     """A question to a reader that reads something is never answered, as one that waits behind a fetch that is held, or
     whose client is swapped. Counts the readers of history that are open, at most."""
 
-    open = most_open = 0
+    open = most_open = added = 0
 
     async def reader(self, topic: str, start: Mapping[int, Start], *, gather_ms: int = 0) -> Reader:  # type: ignore[override]
         made = await super().reader(topic, start)
-        end_offset, close = made.end_offset, made.close
+        end_offset, close, add_all = made.end_offset, made.close, made.add_all
         history = any(where != "latest" for where in start.values())
         self.open += history
         self.most_open = max(self.most_open, self.open)
@@ -66,6 +66,12 @@ class HeldFetches(FragileBus):
             self.open -= history
             await close()
 
+        async def counted(starts: Mapping[int, Start]) -> None:
+            self.added += 1
+            await asyncio.sleep(0)
+            await add_all(starts)
+
+        made.add_all = counted  # type: ignore[method-assign]
         if not history:
             made.end_offset = held  # type: ignore[method-assign]
         made.close = closed  # type: ignore[method-assign]
@@ -228,7 +234,16 @@ async def test_no_question_waits_for_the_live_side() -> None:
     async with feeding(kind=HeldFetches) as (feed, _):
         away = [partition for partition in range(PARTITIONS) if partition not in feed.home]
         found = await asyncio.gather(*[feed.channel(conversation_of(n, partition=n)) for n in away])
-        assert {channel.partition for channel in found} <= set(feed.partitions)
+        assert {channel.partition for channel in found} == set(away) <= set(feed.partitions)
+
+
+async def test_partitions_that_are_wanted_at_once_are_added_at_once() -> None:
+    async with feeding(kind=HeldFetches) as (feed, bus):
+        assert isinstance(bus, HeldFetches)
+        away = [partition for partition in range(PARTITIONS) if partition not in feed.home]
+        await asyncio.gather(*[feed.channel(conversation_of(n, partition=n)) for n in away])
+        assert len(away) > 2
+        assert bus.added <= 2  # for the first to come, and for all the others
 
 
 async def test_many_who_come_back_at_once_do_not_all_read_at_once() -> None:
