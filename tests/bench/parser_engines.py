@@ -71,7 +71,7 @@ class Floor(Engine):
 
 
 class Ours(Engine):
-    """This parser, as it stands in the turn worker; fewer partial facts by `options`."""
+    """This parser, with all its partial facts or fewer; the turn worker does without string parts."""
 
     before, behind = _OPENING, _CLOSING
 

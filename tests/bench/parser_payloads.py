@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 
 import orjson
 
@@ -52,11 +53,29 @@ def tiny_members(size: int) -> str:
     return "{" + FIRST + ", ".join(members) + "}"
 
 
-SHAPES = {"dense": dense, "one long string": long_string, "tiny members": tiny_members}
+def small_lists(size: int) -> str:
+    """Nothing but short lists as members of the outermost object."""
+    items = (f'"k{number}": [{number}, "x"]' for number in count())
+    members: list[str] = []
+    length = 0
+    while length < size - 60:
+        members.append(next(items))
+        length += len(members[-1]) + 2
+    return "{" + FIRST + ", ".join(members) + "}"
+
+
+SHAPES = {
+    "dense": dense,
+    "one long string": long_string,
+    "tiny members": tiny_members,
+    "small lists": small_lists,
+}
+# Those that all parsers are compared on.
+COMPARED = ("dense", "one long string", "tiny members")
 
 
 def payloads(sizes: dict[str, int] = SIZES) -> list[Payload]:
-    return [Payload(shape, name, make(size)) for name, size in sizes.items() for shape, make in SHAPES.items()]
+    return [Payload(shape, name, SHAPES[shape](size)) for name, size in sizes.items() for shape in COMPARED]
 
 
 def closings(text: str, start: int) -> dict[str, int]:

@@ -1,8 +1,8 @@
-"""Fuzzing of the tool-call parser for minutes: `python -m tests.fuzz.minutes [--minutes M] [--processes P] [--seed S]`.
+"""Fuzzing of the tool-call parser: `python -m tests.fuzz.minutes [--minutes M] [--processes P] [--seed S]`.
 
 Each dialect in turn reads edited traces and nonsense of its own markers, in both modes, whole, by single characters and
-in random chunks. A text that crashes the parser, or is read differently when cut differently, is printed with its seed;
-the exit status is 1 if there was one.
+in random chunks, for minutes of processor time. A text that crashes the parser, or is read differently when cut
+differently, is printed with its seed; the exit status is 1 if there was one.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def fuzz(seed: int, seconds: float) -> tuple[Counter[str], list[str]]:
     names = dialects.names()
     read: Counter[str] = Counter()
     failed: list[str] = []
-    started = told = time.monotonic()
-    while (now := time.monotonic()) - started < seconds and len(failed) < 10:
+    started = told = time.process_time()
+    while (now := time.process_time()) - started < seconds and len(failed) < 10:
         if now - told >= PROGRESS_S:
             told = now
             print(f"seed {seed}: {read.total():,} texts, {len(failed)} failed", file=sys.stderr, flush=True)
@@ -48,7 +48,7 @@ def fuzz(seed: int, seconds: float) -> tuple[Counter[str], list[str]]:
 
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--minutes", type=float, default=10.0, help="for how long")
+    options.add_argument("--minutes", type=float, default=10.0, help="of processor time, for each process")
     options.add_argument("--processes", type=int, default=1)
     options.add_argument("--seed", type=int, default=random.randrange(1_000_000_000))
     chosen = options.parse_args()
@@ -61,7 +61,7 @@ def main() -> int:
             failed += failures
     print(", ".join(f"{dialect} {count:,}" for dialect, count in sorted(read.items())))
     minutes = chosen.minutes * chosen.processes
-    print(f"{read.total():,} texts in {minutes:g} minutes of one process, seeds {seeds}: {len(failed)} failed")
+    print(f"{read.total():,} texts in {minutes:g} minutes of processor time, seeds {seeds}: {len(failed)} failed")
     for failure in failed:
         print(f"\n{failure}")
     return 1 if failed else 0

@@ -4,8 +4,8 @@ The facts of one text do not depend on how it was cut into chunks, once neighbou
 
 - `Text` and `Reasoning` are what the model says beside its calls.
 - A call is opened once its name is known, its arguments close one by one, and it ends either closed or void.
-- `ArgumentClosed` is final: a value is reported when the text around it shows that it cannot grow any more, never
-before.
+- `ArgumentClosed` is final: a value is reported when the text shows that it cannot grow any more, never before. Only a
+  text that breaks its format can take that back, by closing the same path again.
 - `StringPart` and `ArgumentsDelta` are partial: for showing a call while it is written, never for firing it.
 
 `position` counts characters from the start of the model's output. Calls are numbered from 0 in the order of opening.
@@ -59,7 +59,8 @@ class ArgumentsDelta(msgspec.Struct, frozen=True, gc=False):
 class ArgumentClosed(msgspec.Struct, frozen=True):
     """An argument (path of length 1) has its final value. Longer paths lie inside an argument that may still be open.
 
-    A key that the model writes twice closes twice; the later value counts.
+    A key that the model writes twice closes twice, and so does, in repair mode, a string whose quote proves to be text;
+    the later value counts.
     """
 
     call: int
@@ -86,7 +87,7 @@ class CallVoided(msgspec.Struct, frozen=True, gc=False):
 
 
 class Repaired(msgspec.Struct, frozen=True, gc=False):
-    """A named rule mended the text at `position`. `call` is None where no call was open."""
+    """A named rule (rules.py) mended the text at `position`. `call` is None where no call was open."""
 
     call: int | None
     rule: str
