@@ -85,6 +85,9 @@ def test_documents_have_the_value_that_python_reads(
     assert merge(read(text, depth=depth, seed=len(text))) == merge(whole)
     told = "".join(fact.text for fact in whole if isinstance(fact, ArgumentsDelta))
     assert same(python_value(told), expected)
+    # What is JSON is never mended, with any space in it and however it is cut.
+    assert read(text, depth=depth, mode="repair") == whole
+    assert merge(read(text, depth=depth, mode="repair", seed=len(text))) == merge(whole)
 
 
 @settings(max_examples=1500, deadline=None)

@@ -74,7 +74,7 @@ for tag, pattern, first in (
 CHARACTERS = st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zl", "Zp"], exclude_characters="\x85\ufeff")
 TEXTS = st.one_of(
     st.text(CHARACTERS, max_size=12),
-    st.text(st.sampled_from("ab \n:#-'\"{}[],&*!|>%@`?\\yn01.~é😀"), max_size=16),
+    st.text(st.sampled_from("ab \n:#-'\"{}[],&*!|>%@`?\\yn01.~é😀“”"), max_size=16),
     st.sampled_from(
         ["yes", "null", "~", "012", "1:30", "2024-01-31", "0x1f", "1_000", "- a", "a: b", "a #b", "", "on"]
     ),
