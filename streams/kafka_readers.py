@@ -99,12 +99,18 @@ async def _started(consumer: AIOKafkaConsumer) -> None:
 
 
 async def _stopped(consumer: AIOKafkaConsumer) -> None:
-    """Stops a client and lets go of what it had fetched ahead, up to PARTITION_FETCH_BYTES of each partition: its parts
-    refer to each other in circles, so they would stay in memory until the garbage collector's rarest pass."""
+    """Stops a client and lets go of what it had fetched ahead, up to PARTITION_FETCH_BYTES of each partition. Each fetch
+    that was not read to its end is a circle (its records and the generator that unpacks them), so it would stay in
+    memory until the garbage collector's rarest pass."""
     await consumer.stop()
     fetcher = getattr(consumer, "_fetcher", None)
-    if fetcher is not None:
-        fetcher._records.clear()
+    if fetcher is None:
+        return
+    for fetched in fetcher._records.values():
+        unread = getattr(fetched, "_partition_records", None)
+        if unread is not None:
+            unread._records_iterator.close()
+    fetcher._records.clear()
 
 
 def monotonic_ms() -> int:
