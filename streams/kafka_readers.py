@@ -99,7 +99,7 @@ async def _started(consumer: AIOKafkaConsumer) -> None:
 
 
 async def _stopped(consumer: AIOKafkaConsumer) -> None:
-    """Stops a client and lets go of what it had fetched ahead, up to PARTITION_FETCH_BYTES of each partition. Each fetch
+    """Stops a client and lets go of what it had fetched ahead, up to PARTITION_FETCH_BYTES of each partition. A fetch
     that was not read to its end is a circle (its records and the generator that unpacks them), so it would stay in
     memory until the garbage collector's rarest pass."""
     await consumer.stop()

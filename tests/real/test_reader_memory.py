@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import tracemalloc
 from pathlib import Path
@@ -25,9 +26,8 @@ async def test_a_closed_reader_keeps_nothing_of_what_it_fetched_ahead(tmp_path: 
             broker.bootstrap, partitions=1, replication=1, idempotent=False, fetch_max_wait_ms=broker.fetch_max_wait_ms
         )  # fmt: skip
         await bus.start()
-        for _ in range(RECORDS):
-            kept = await bus.post_raw(EVENTS.name, 0, b"key", b"x" * RECORD_BYTES, [])
-        await kept
+        kept = [await bus.post_raw(EVENTS.name, 0, b"key", b"x" * RECORD_BYTES, []) for _ in range(RECORDS)]
+        await asyncio.gather(*kept)
         gc.disable()
         tracemalloc.start()
         try:
