@@ -73,18 +73,24 @@ def said_in(record: TurnRecord) -> list[Said]:
 
 
 def draft_of_fact(fact: FactPublished, identity: str, offset: int) -> list[Draft]:
-    """Memories of a service's fact. identity: the fact's CloudEvents id."""
-    return [
-        Draft(
-            MemoryRow(
-                id=memory_id(identity, "fact", str(part)), layer="fact", tenant=fact.tenant, user=fact.user, text=piece,
-                vector=[], at_ms=fact.at_ms, conversation=fact.conversation, source_offset=offset,
-                speaker=fact.service, valid_from_ms=fact.at_ms,
-            ),
-            f"{fact.service}: {piece}",
-        )
-        for part, piece in enumerate(pieces(fact.text))
-    ]  # fmt: skip
+    """Memories of a service's fact. identity: the fact's CloudEvents id.
+
+    Where its data says what it is `about` (a text), it takes the place of what facts of its kind said of that before.
+    """
+    about = fact.data.get("about")
+    drafts: list[Draft] = []
+    for part, piece in enumerate(pieces(fact.text)):
+        row = MemoryRow(
+            id=memory_id(identity, "fact", str(part)), layer="fact", tenant=fact.tenant, user=fact.user, text=piece,
+            vector=[], at_ms=fact.at_ms, conversation=fact.conversation, source_offset=offset, speaker=fact.service,
+            valid_from_ms=fact.at_ms,
+        )  # fmt: skip
+        if isinstance(about, str) and about:  # each piece of a long text is a chain of its own
+            row = msgspec.structs.replace(
+                row, subject=fact.kind, attribute=f"{about}#{part}" if part else about, value=piece, single=True
+            )
+        drafts.append(Draft(row, f"{fact.service}: {piece}"))
+    return drafts
 
 
 def memory_id(*source: str) -> str:

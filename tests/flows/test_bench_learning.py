@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from memory.embed import HashEmbedder
 from streams.events.generating import Message
 from tests.bench import example_task
 from tests.bench.dialogues import Dialogue, every, made, written
-from tests.bench.learning import by_rules, measure_facts, show
+from tests.bench.learning import Asker, by_rules, measure_facts, show
 from tests.bench.reading import score
+from workers.generation.engine import EngineRequest
+from workers.generation.scripted_engine import ScriptedEngine
 from workers.remembering.rules import Said
 
 pytestmark = pytest.mark.asyncio
@@ -74,3 +78,25 @@ async def test_examples_stand_in_the_prompt_of_the_held_out_task_and_explain_it(
     assert 0.5 < figures["right_by_examples"]["1"] <= figures["nearest_example_alone"]
     bank = {item.text for item in example_task.requests(held_out=False)}
     assert bank.isdisjoint(item.text for item in example_task.requests(held_out=True))
+
+
+async def test_a_model_is_asked_what_states_something_and_adds_what_rules_leave() -> None:
+    passion = Dialogue(
+        "passion", "made", [("user", "The cello is my great passion."), ("user", "How are you?")],
+        [("user", "plays", "cello", False)],
+    )  # fmt: skip
+
+    def script(request: EngineRequest) -> str:
+        assert request.messages[-1].content == "The cello is my great passion."
+        return json.dumps({"facts": [{"subject": "user", "attribute": "plays", "value": "cello", "negated": False}]})
+
+    engine = ScriptedEngine(script)
+    await engine.start()
+    asker = Asker(engine)
+    figures = await measure_facts([passion], asker)
+    assert asker.calls == 1
+    assert figures["rules"]["all"]["fact_recall"] == 0.0
+    for method in ("model", "rules, model"):
+        assert (figures[method]["all"]["fact_recall"], figures[method]["all"]["fact_precision"]) == (1.0, 1.0)
+    await engine.close()
+    assert (await measure_facts([passion], asker))["failed_calls"] == 1, "a call that fails is counted"

@@ -104,3 +104,21 @@ def test_pieces_lose_no_word(text: str) -> None:
     parts = pieces(text)
     assert "".join("".join(parts).split()) == "".join(text.split())
     assert all(0 < len(part) <= PIECE_CHARACTERS for part in parts)
+
+
+def test_services_facts_about_one_thing_take_each_others_place() -> None:
+    def published(text: str, **data: object) -> FactPublished:
+        return FactPublished(
+            conversation="conv_1", tenant="acme", user="ada", kind="application", text=text, service="jobs", at_ms=7,
+            data=data,
+        )  # fmt: skip
+
+    [accepted] = draft_of_fact(published("Accepted.", about="17"), "conv_1/note/0/1", 12)
+    [withdrawn] = draft_of_fact(published("Withdrawn.", about="17"), "conv_1/note/0/2", 13)
+    keys = [(draft.row.subject, draft.row.attribute, draft.row.single) for draft in (accepted, withdrawn)]
+    assert keys == [("application", "17", True)] * 2
+    assert accepted.row.value != withdrawn.row.value
+    [loose] = draft_of_fact(published("Seen.", about=17), "conv_1/note/0/3", 14)
+    assert loose.row.attribute == "", "what it is about is a text"
+    long = draft_of_fact(published("A long sentence. " * 60, about="17"), "conv_1/note/0/4", 15)
+    assert len({draft.row.attribute for draft in long}) == len(long) > 1
