@@ -138,8 +138,8 @@ class Intake:
     ) -> None:  # fmt: skip
         """Keeps what can not be processed, whole. ends: a submit that can be told apart gets its terminal fact, which
         one that nobody vouches for does not: it may name a conversation of somebody else."""
-        await dead_letter(self._bus, record, error, "turns")
         self._metrics.refused.labels(error.code).inc()
+        await dead_letter(self._bus, record, error, "turns")
         submit = salvage(record) if ends else None
         if submit is not None and not partition.view.knows(submit.turn):
             self._refuse(partition, submit, record.offset, error.code, error.message, error.hint or "")
