@@ -121,7 +121,12 @@ class LiveTurn:
         self.wake()
 
     def carry_out(self, commands: list[Command]) -> None:
+        at_once = _at_once(commands)
+        for fire in at_once:
+            self._fire(fire)
         for command in commands:
+            if any(command is fire for fire in at_once):
+                continue
             if isinstance(command, Publish):
                 if isinstance(command.event, PlanCommitted):
                     self._committed = self.publish_acknowledged(command.event)
@@ -275,6 +280,13 @@ class LiveTurn:
         self.ended = True
         self._end_timer()
         self._on_ended(self)
+
+
+def _at_once(commands: list[Command]) -> list[Fire]:
+    """Pure calls leave before the facts that go with them are written: no rule has them wait for the log. Not where a
+    call is stopped first: it may be the same one."""
+    fires = [command for command in commands if isinstance(command, Fire) and command.manifest.effect == "pure"]
+    return [] if fires and any(isinstance(command, AbortCall) for command in commands) else fires
 
 
 def _heed(committed: asyncio.Future[int]) -> None:
