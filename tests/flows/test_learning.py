@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from memory.habits import told as told_habits
+from memory.memory_store import MemoryStore
 from memory.recall import rank
 from memory.selection import tokens_of
 from streams.codec import decode, identity
@@ -143,6 +144,23 @@ async def test_a_successor_takes_the_models_word_from_the_log_once(told: Told, r
         assert await successor.ask() == 0
         await told.kill(successor)
     assert await facts(told) == [("I play bassoon.", True)]
+
+
+async def test_memory_built_again_from_the_log_asks_no_model(told: Told, reader: Reader) -> None:
+    worker = await told.worker("remember")
+    await told.turn(told.conversation(), "I live in Bern and the bassoon is my great passion.")
+    await told.work(worker)
+    assert await worker.ask() == 1
+    await reader.finished()
+    await told.work(worker)
+    before = await told.store.memories(TENANT, USER, 99)
+    await told.kill(worker)
+    told.store = MemoryStore(told.embedder.dimensions)
+    told.store.follow(told.bus.epoch)
+    again = await told.worker("remember")
+    await told.work(again)
+    assert await again.ask() == 0
+    assert await told.store.memories(TENANT, USER, 99) == before
 
 
 async def test_readings_wait_while_turns_run_but_not_for_ever(told: Told) -> None:

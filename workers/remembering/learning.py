@@ -69,7 +69,7 @@ class Learner:
         for offset, rated in batch.rated:
             await self._from_rating(rated, offset, ended.get(rated.turn), learnt)
         for offset, turn, step, finished in batch.read:
-            await self._from_model(turn, step, finished, offset, learnt)
+            await self._from_model(turn, step, finished, offset, ended.get(turn), learnt)
         return learnt
 
     def _from_turn(self, record: TurnRecord, suggestions: Sequence[tuple[str, bool]], learnt: Learnt) -> None:
@@ -136,16 +136,19 @@ class Learner:
             )  # fmt: skip
             learnt.drafts.append((offset, Draft(example, question[:QUESTION_CHARACTERS])))
 
-    async def _from_model(self, turn: str, step: str, finished: MemoryFinished, offset: int, learnt: Learnt) -> None:
-        """A model's word about a turn: believed where the turn bears it out, and done with either way."""
+    async def _from_model(
+        self, turn: str, step: str, finished: MemoryFinished, offset: int, record: TurnRecord | None, learnt: Learnt
+    ) -> None:  # fmt: skip
+        """A model's word about a turn: believed where the turn bears it out, and done with either way. record: the
+        turn, where it ended in the same batch and is not stored yet."""
         if finished.reason == "error" and finished.retriable:
             return  # asked for again when its lease is over
         learnt.changes.append(Change(offset, ReadingDone(turn=turn, step=step)))
-        row = await self._store.turn(turn)
+        row = record or await self._store.turn(turn)
         if row is None or finished.reason not in ("stop", "length"):
             return
         if step == FACTS_STEP:
-            text = _said_by_user(await self._store.messages(turn))
+            text = _said_by_user(record.messages if record else await self._store.messages(turn))
             facts = extraction.believed(finished.text, text)
             drafts = drafts_of_facts(
                 extraction.more_than_rules(facts, text), turn=turn, conversation=row.conversation, tenant=row.tenant,
