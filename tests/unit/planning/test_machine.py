@@ -14,7 +14,6 @@ from streams.events.calling import (
     CallClosed,
     CallFired,
     CallOpened,
-    CallVoided,
     PlanCommitted,
 )
 from streams.events.generating import (
@@ -188,16 +187,6 @@ def test_a_plan_cut_off_fires_nothing_irreversible() -> None:
     turn.to_plan(MESSAGE)
     turn.write('[{"name": "send_message", "arguments": {"text": "hi"}}')
     turn.finish("length")
-    assert turn.fires() == []
-
-
-def test_a_wrong_argument_voids_its_call_at_once() -> None:
-    turn = Turn()
-    turn.to_plan(WEATHER)
-    turn.write('[{"name": "get_weather", "arguments": {"city": 5,')
-    [voided] = turn.said(CallVoided)
-    assert isinstance(voided, CallVoided)
-    assert voided.call == 0
     assert turn.fires() == []
 
 
