@@ -149,6 +149,26 @@ async def test_what_could_not_be_written_is_done_again_from_the_log(lost: str) -
             assert ("turns/0", 2) in await adopters(scene, turn)
 
 
+async def test_what_was_sent_and_not_written_down_is_in_doubt_for_its_own_worker_too() -> None:
+    async with world() as scene:
+        outage = Outage(await scene.owner())
+        scene.skills.hold("schedule_interview")
+        turn = await scene.submit(scene.conversation(), "Schedule an interview", agent="recruiter")
+        await scene.write(
+            await scene.request("plan"), '[{"name": "schedule_interview", "arguments": {"person": "Ada"}}]'
+        )  # fmt: skip
+        await once(lambda: bool(scene.skills.arrivals))
+        outage.shut = True
+        scene.skills.release("schedule_interview")
+        await once(lambda: outage.failed > 1)
+        outage.shut = False
+        await scene.write(await scene.request("answer", 1), "It may be fixed.")
+        facts = await scene.facts(turn)
+        assert isinstance(facts[-1], TurnCompleted)
+        assert facts[-1].in_doubt == (0,)
+        assert [skill for skill, _, _ in scene.skills.arrivals] == ["schedule_interview"]
+
+
 async def once(holds: Callable[[], bool]) -> None:
     while not holds():  # noqa: ASYNC110 - what it looks at has no event
         await asyncio.sleep(0)

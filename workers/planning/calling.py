@@ -52,12 +52,24 @@ class Caller:
     ) -> None:
         self._store, self._registry, self._executor = store, registry, executor
         self._writer, self.clock_ms = writer, clock_ms
+        self._unknown: set[tuple[str, int]] = set()  # sent from here under a claim, without an outcome in the log
 
     async def fire(self, accepted: TurnAccepted, item: Fire, make_writer: MakeWriter, deliver: Deliver) -> None:
-        """Sends one call and writes its facts. A cancel aborts the request; nothing more is written then.
+        """Sends one call and writes its facts. A cancel aborts the request; nothing more is written then. Raises
+        PeerError when the log does not take the outcome: for whoever takes the turn up again the call is in doubt.
 
         make_writer: the writer of the call's stage for a claim's number.
         """
+        try:
+            await self._fire(accepted, item, make_writer, deliver)
+        except PeerError:
+            raise
+        except BaseException:
+            self._unknown.discard(_ledger_key(accepted, item))
+            raise
+        self._unknown.discard(_ledger_key(accepted, item))
+
+    async def _fire(self, accepted: TurnAccepted, item: Fire, make_writer: MakeWriter, deliver: Deliver) -> None:
         number, sent_before = item.claim, False
         started = time.perf_counter()
         pure = item.manifest.effect == "pure"
@@ -70,6 +82,7 @@ class Caller:
                 number, sent_before = won
             course = _Course(self, accepted, item, number, make_writer(number), sent_before)
             if not pure:
+                self._unknown.add(_ledger_key(accepted, item))
                 await course.announce()
             async with course.alive():
                 outcome = await self._executor.call(
@@ -158,7 +171,7 @@ class Caller:
                     raise OurError("this request was carried out before; ask for it anew", code="approval_used")
                 if earlier.argument_hash == wanted:
                     return None
-            elif earlier is not None and earlier.writer != claimant:
+            elif earlier is not None and (earlier.writer != claimant or _ledger_key(accepted, item) in self._unknown):
                 if self.clock_ms() < earlier.lease_until_ms:
                     await asyncio.sleep(CLAIM_RETRY_S)  # whoever has it may be alive: then its outcome comes
                     continue

@@ -9,7 +9,7 @@ from typing import Any
 
 from streams import ids
 from streams.bus import Bus
-from streams.errors import PeerUnavailable
+from streams.errors import PeerError, PeerUnavailable
 from streams.events import Event
 from streams.events.calling import PlanCommitted
 from streams.events.generating import GenerationAbort, GenerationRequested
@@ -71,7 +71,7 @@ class LiveTurn:
         self._placed: dict[str, int] = {}
         self._timer: Timer | None = None
         self._committed: asyncio.Future[int] | None = None
-        self._unasked = False  # a model call was not taken by the bus
+        self._unwritten = False  # a model call, or a call's outcome, was not taken by the bus
 
     def foresee(self) -> None:
         """What the machine will want first is begun before `turn.accepted` is in the log; nothing of it is written."""
@@ -185,7 +185,7 @@ class LiveTurn:
     @property
     def broken(self) -> bool:
         """Something of it could not be written while the bus was away: it can only be taken up again from the log."""
-        return self._unasked or self.writer.broken
+        return self._unwritten or self.writer.broken
 
     def fired(self, call: int) -> bool:
         """This very life of the turn sent the call."""
@@ -233,7 +233,7 @@ class LiveTurn:
         self._outbox.put_acknowledged(post).add_done_callback(self._asked)
 
     def _asked(self, acknowledged: asyncio.Future[int]) -> None:
-        self._unasked |= not acknowledged.cancelled() and acknowledged.exception() is not None
+        self._unwritten |= not acknowledged.cancelled() and acknowledged.exception() is not None
 
     def _abort(self, command: AbortGeneration) -> None:
         turn, conversation = self.accepted.turn, self.accepted.conversation
@@ -254,7 +254,11 @@ class LiveTurn:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if isinstance(error, PeerError) and task in self._calls.values():
+            self._unwritten = True  # what a call did is not in the log
+        else:
             self._broken(error)
 
     def _broken(self, error: BaseException) -> None:
