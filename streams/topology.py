@@ -53,7 +53,7 @@ TURNS = Topic(
 GENERATIONS = Topic(
     name="generations", holds="work for generation workers", key="conversation", partitions=None,
     retention_ms=DAY_MS, cleanup="delete",
-    producers=("turns worker",), consumers=("generation worker",), ack="watermark",
+    producers=("turns worker", "memory worker"), consumers=("generation worker",), ack="watermark",
 )  # fmt: skip
 CALLS = Topic(
     name="calls", holds="work for skills that live on the bus", key="conversation", partitions=None,
