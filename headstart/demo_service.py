@@ -199,7 +199,13 @@ def _effects(service: Service, ledger: Ledger) -> None:
         """Lists the member's notes."""
         return [Note(number, text) for number, text in ledger.notes(caller.tenant, caller.user).items()]
 
-    @service.skill(effect="irreversible", examples=("schedule an interview with Ada Adler tomorrow",))
+    @service.skill(
+        effect="irreversible",
+        examples=(
+            "schedule an interview with Ada Adler tomorrow", "find a candidate and schedule an interview",
+            "set up an interview on Monday",
+        ),
+    )  # fmt: skip
     async def schedule_interview(person: Recipient, day: Day, caller: Caller) -> Done:
         """Schedules an interview with a person."""
         on = day_of(day, datetime.now(UTC).date()).isoformat()

@@ -66,6 +66,8 @@ class World:
         effects: dict[str, dict[str, Any]] = {
             "search_people": {}, "get_weather": {}, "schedule_interview": {"effect": "irreversible"},
             "send_message": {"effect": "irreversible", "approval": True},
+            "save_note": {"effect": "reversible", "compensate": "delete_note"},
+            "delete_note": {"effect": "irreversible"},
         }  # fmt: skip
         parameters = {"search_people": "title", "get_weather": "city", "schedule_interview": "person"}
         manifests = [
@@ -84,7 +86,7 @@ class World:
         bus = MemoryBus(self.broker)
         await bus.start()
         embedder = HashEmbedder()
-        every = {"skill_ratio": 0.0, "max_skills": 8}  # whatever is registered is offered: likeness is not what is tested here
+        every = {"skill_ratio": 0.0, "max_skills": 8}  # whatever is registered is offered, like it or not
         agents = {name: msgspec.structs.replace(agent, **every) for name, agent in load_all().items()}
         vectors = {name: await embedder.embed(agent.utterances) for name, agent in agents.items() if agent.utterances}
         registry = SkillRegistry(bus, self.store, embedder)

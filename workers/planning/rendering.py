@@ -38,7 +38,8 @@ def plan_values(
 def answer_values(
     accepted: TurnAccepted, question: str, recalled: Recalled, calls: Sequence[PlannedCall], agent: Agent
 ) -> dict[str, Any]:
-    """Variables of an answer prompt. results: one per answered call; failed: one per call without a result."""
+    """Variables of an answer prompt. results: one per answered call; failed: one per call without a result. An
+    outcome that calls share is told once."""
     context = context_of(recalled, agent, {_name(call) for call in calls})
     results = [
         {
@@ -47,14 +48,14 @@ def answer_values(
             "result": plain(call.result),
         }
         for call in calls
-        if call.state == "answered"
+        if call.state == "answered" and call.adopts < 0
     ]
     results += [
         {"skill": "function", "arguments": "", "result": plain(item.output)}
         for item in accepted.input
         if item.kind == "function_call_output"
     ]
-    failed = [_name(call) for call in calls if call.state == "failed"]
+    failed = [_name(call) for call in calls if call.state == "failed" and call.adopts < 0]
     examples = [{"question": example.question, "answer": example.answer} for example in context.examples]
     common = _common(accepted, question, context)
     return {**common, "results": results, "failed": failed, "examples": examples}
