@@ -12,12 +12,14 @@ from headstart import (
     dead,
     demo_journey,
     diff_commands,
+    find_commands,
     keys,
     log_reading,
     migrate,
     publish,
     remembered,
     replay_commands,
+    suite_commands,
     up,
 )
 from streams.errors import HeadstartError
@@ -27,8 +29,8 @@ app = typer.Typer(
     help="A streaming assistant on a message bus: a tool call is on the wire before the model has finished asking.",
 )  # fmt: skip
 for module in (
-    up, demo_journey, chat, publish, log_reading, replay_commands, diff_commands, keys, agents, remembered, dead,
-    migrate,
+    up, demo_journey, chat, publish, log_reading, find_commands, replay_commands, diff_commands, suite_commands, keys,
+    agents, remembered, dead, migrate,
 ):  # fmt: skip
     module.register(app)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from contextlib import AsyncExitStack
@@ -67,13 +68,12 @@ async def publish_into(settings: Settings, namespace: str, result: Recording) ->
     bus = KafkaBus.from_settings(settings, namespace=namespace, client="headstart-replay")
     await bus.start()
     try:
-        count = 0
+        kept = []
         for record in result.records:
             if record.topic in (EVENTS.name, PROMPTS.name):
                 partition = 0 if by_name(record.topic).partitions == 1 else record.partition
-                _ = await bus.post_raw(record.topic, partition, record.key, record.value, list(record.headers))
-                count += 1
-        return count
+                kept.append(await bus.post_raw(record.topic, partition, record.key, record.value, list(record.headers)))
+        return len(await asyncio.gather(*kept))
     finally:
         await bus.stop()
 

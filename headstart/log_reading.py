@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -18,15 +19,19 @@ import orjson
 import typer
 from rich.console import Console
 
+from headstart.replay.files import read_recording
+from headstart.replay.recorder import read_to_end
+from headstart.replay.sources import duration_ms
 from memory.opening import open_bus, open_store
 from streams import ids
 from streams.bus import Bus
-from streams.codec import Record, decode, identity
+from streams.codec import Record, decode, decode_as, identity
 from streams.errors import HeadstartError, InvalidInput, NotFound
 from streams.events import Event
 from streams.events.generating import GenerationDelta, ModelAsked
-from streams.events.turn import TERMINAL_TYPES
+from streams.events.turn import TERMINAL_TYPES, TurnAccepted
 from streams.fence import Fence
+from streams.kafka_bus import KafkaBus
 from streams.settings import Settings
 from streams.topology import EVENTS
 
@@ -38,6 +43,7 @@ def register(app: typer.Typer) -> None:
 
 def turn(
     turn_or_response: Annotated[str, typer.Argument(help="a turn id (turn_…) or a response id (resp_…)")],
+    source: Annotated[Path | None, typer.Option("--from", help="read a recording instead of the log")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line, whole")] = False,
 ) -> None:
     """Every fact of a turn, readable, with times, the rendered prompts and the tokens of each step."""
@@ -45,17 +51,23 @@ def turn(
         turn_or_response = ids.turn_of(turn_or_response)
     if not ids.is_id(ids.TURN, turn_or_response):
         raise InvalidInput("that is not a turn's id", hint="it begins with turn_ or resp_ and has 36 hex digits")
-    asyncio.run(_turn(Settings.from_env(os.environ), turn_or_response, as_json))
+    if source is not None:
+        _show_turn(read_recording(source).events, turn_or_response, as_json)
+    else:
+        asyncio.run(_turn(Settings.from_env(os.environ), turn_or_response, as_json))
 
 
 def tail(
     conversation: Annotated[str, typer.Option(help="only this conversation")] = "",
+    tenant: Annotated[str, typer.Option(help="only turns of this tenant that begin in this while")] = "",
     since: Annotated[str, typer.Option(help="how far back, such as 90s, 10m, 2h, 1d")] = "10m",
+    namespace: Annotated[str, typer.Option(help="the topics of a replay or a shadow, not production's")] = "",
     follow: Annotated[bool, typer.Option(help="go on as facts come; Ctrl-C ends")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line, whole")] = False,
 ) -> None:
     """The facts of the last while, of one conversation or of all, oldest first in each partition."""
-    began = asyncio.run(_tail(Settings.from_env(os.environ), conversation, _duration_ms(since), follow, as_json))
+    settings, wanted = Settings.from_env(os.environ), _Wanted(conversation, tenant)
+    began = asyncio.run(_tail(settings, namespace, wanted, duration_ms(since), follow, as_json))
     if began == 0 and not as_json:
         sys.stderr.write(f"nothing in the last {since}\n")
 
@@ -63,17 +75,22 @@ def tail(
 async def _turn(settings: Settings, turn_id: str, as_json: bool) -> None:
     async with open_bus(settings, "headstart-turn") as bus:
         start = await _begin(settings, bus, turn_id)
-        fence, shown, began = Fence(), 0, -1
-        async for record in _read(bus, {ids.partition_of(turn_id): start}, follow=False):
-            fact = identity(record)
-            if fact.subject != turn_id:
-                continue
-            counts = fence.judge(fact, record.source, record.type) == "counts"
-            began = record.timestamp_ms if began < 0 else began
-            shown += 1
-            _show(record, record.timestamp_ms - began, as_json, counts)
-        if shown == 0:
-            raise NotFound(f"{turn_id} is not in the log", hint="it may be older than the log's retention")
+        records = [record async for record in _read(bus, {ids.partition_of(turn_id): start}, follow=False)]
+    _show_turn(records, turn_id, as_json)
+
+
+def _show_turn(records: Iterable[Record], turn_id: str, as_json: bool) -> None:
+    fence, shown, began = Fence(), 0, -1
+    for record in records:
+        fact = identity(record)
+        if fact.subject != turn_id:
+            continue
+        counts = fence.judge(fact, record.source, record.type) == "counts"
+        began = record.timestamp_ms if began < 0 else began
+        shown += 1
+        _show(record, record.timestamp_ms - began, as_json, counts)
+    if shown == 0:
+        raise NotFound(f"{turn_id} is not in the log", hint="it may be older than the log's retention")
 
 
 async def _begin(settings: Settings, bus: Bus, turn_id: str) -> int:
@@ -93,35 +110,64 @@ async def _begin(settings: Settings, bus: Bus, turn_id: str) -> int:
         await reader.close()
 
 
-async def _tail(settings: Settings, conversation: str, since_ms: int, follow: bool, as_json: bool) -> int:
-    async with open_bus(settings, "headstart-tail") as bus:
-        partitions = [ids.partition_of(conversation)] if conversation else list(range(bus.partitions))
+class _Wanted:
+    """Which facts a person asked for. A tenant's turns are known by their beginnings."""
+
+    def __init__(self, conversation: str, tenant: str) -> None:
+        self.conversation, self.tenant = conversation, tenant
+        self._turns: set[str] = set()
+
+    def takes(self, record: Record) -> bool:
+        if self.conversation and (record.key or b"").decode() != self.conversation:
+            return False
+        if not self.tenant:
+            return True
+        subject = identity(record).subject
+        if record.type == TurnAccepted.TYPE and decode_as(record, TurnAccepted).tenant == self.tenant:
+            self._turns.add(subject)
+        return subject in self._turns
+
+
+async def _tail(
+    settings: Settings, namespace: str, wanted: _Wanted, since_ms: int, follow: bool, as_json: bool
+) -> int:  # fmt: skip
+    settings.require("kafka")
+    bus = KafkaBus.from_settings(settings, namespace=namespace, client="headstart-tail")
+    await bus.start()
+    try:
+        named = wanted.conversation
+        partitions = [ids.partition_of(named)] if named else list(range(bus.partitions))
         reader = await bus.reader(EVENTS.name, {})
         at_ms = int(time.time() * 1000) - since_ms
         try:
             starts = {}
             for partition in partitions:
                 found = await reader.offset_for_time(partition, at_ms)
-                starts[partition] = await reader.end_offset(partition) if found is None else found
+                if found is not None or follow:
+                    starts[partition] = await reader.end_offset(partition) if found is None else found
         finally:
             await reader.close()
         shown = 0
         async for record in _read(bus, starts, follow):
-            if not conversation or (record.key or b"").decode() == conversation:
+            if wanted.takes(record):
                 shown += 1
                 _show(record, record.timestamp_ms - at_ms, as_json, True)
         return shown
+    finally:
+        await bus.stop()
 
 
 async def _read(bus: Bus, starts: dict[int, int], follow: bool) -> AsyncIterator[Record]:
     """Records from these offsets on: up to what the log holds now, or for as long as the caller likes."""
+    if not follow:
+        async for record in read_to_end(bus, EVENTS.name, starts):
+            yield record
+        return
     reader = await bus.reader(EVENTS.name, starts)
     try:
-        ends = {partition: await reader.end_offset(partition) for partition in starts}
-        while follow or any(reader.position(partition) < end for partition, end in ends.items()):
+        while True:
             for record in await reader.batch():
-                if follow or record.offset < ends[record.partition]:
-                    yield record
+                yield record
     finally:
         await reader.close()
 
@@ -164,10 +210,3 @@ def _words(event: Event) -> Iterable[str]:
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else orjson.dumps(value).decode()
     return text if len(text) <= 200 else text[:200] + "…"
-
-
-def _duration_ms(text: str) -> int:
-    units = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-    if len(text) < 2 or text[-1] not in units or not text[:-1].isdigit():
-        raise InvalidInput(f"{text!r} is not a duration", hint="a number and s, m, h or d: 90s, 10m, 2h, 1d")
-    return int(text[:-1]) * units[text[-1]]

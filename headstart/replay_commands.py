@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Annotated, Final
 
+import msgspec
 import orjson
 import typer
 
@@ -21,10 +22,10 @@ from headstart.replay.recording import Recording
 from headstart.replay.redaction import redact
 from headstart.replay.result import result_recording
 from headstart.replay.sources import LOG, open_source, selection
-from headstart.replay.stub import recorded_setups, replay_stub
+from headstart.replay.stub import Setups, recorded_setups, replay_stub
 from headstart.replay.turns import ConversationLog, conversations
 from streams.errors import InvalidInput, NotFound
-from streams.models import ModelSpec, load_models
+from streams.models import load_models
 from streams.settings import Settings
 from workers.agents.catalog import load_all
 from workers.planning.machine import Setup
@@ -114,11 +115,10 @@ def replay(
     if dry_run:
         sys.stdout.write(describe(recording, logs, mode, change))
         return
-    otherwise = here(settings) if setup == "here" else None
+    setups = setups_for(setup, recording, settings)
     if mode == "stub":
-        result, differs = asyncio.run(_stub(recording, logs, otherwise, speed, as_json))
+        result, differs = asyncio.run(_stub(recording, logs, setups, speed, as_json))
     else:
-        setups = recorded_setups(recording, otherwise)
         result = asyncio.run(run_live(settings, recording, setups, change, mode, skills, at_once, speed))
         differs = False
     if out is not None:
@@ -130,10 +130,10 @@ def replay(
 
 
 async def _stub(
-    recording: Recording, logs: dict[str, ConversationLog], otherwise: Setup | None, speed: str, as_json: bool
+    recording: Recording, logs: dict[str, ConversationLog], setups: Setups, speed: str, as_json: bool
 ) -> tuple[Recording, bool]:
     began = time.perf_counter()
-    replayed = await replay_stub(recording, recorded_setups(recording, otherwise), pace_of(speed, recording))
+    replayed = await replay_stub(recording, setups, pace_of(speed, recording))
     took_s = time.perf_counter() - began
     differences = compare(logs, replayed, redacted=recording.head.redacted)
     show(differences, sum(len(log.turns) for log in logs.values()), span_s(recording), took_s, as_json)
@@ -184,7 +184,14 @@ def describe(recording: Recording, logs: dict[str, ConversationLog], mode: str, 
     return "\n".join(lines) + "\n"
 
 
-def here(settings: Settings) -> Setup:
-    """The agents of this build and the models of this installation."""
-    models: dict[str, ModelSpec] = load_models(settings)
-    return Setup(agents=load_all(), models=models, router_model="router" if "router" in models else "")
+def setups_for(kind: str, recording: Recording, settings: Settings) -> Setups:
+    """recorded: as the turns were set up. here: with the agents of this build, and the models as recorded; those of
+    this installation where they were not."""
+    if kind not in ("recorded", "here"):
+        raise InvalidInput(f"{kind!r} is no setup", hint="recorded, or here for the agents of this build")
+    if kind == "recorded":
+        return recorded_setups(recording)
+    agents, models = load_all(), load_models(settings)
+    built = Setup(agents=agents, models=models, router_model="router" if "router" in models else "")
+    recorded = recorded_setups(recording, built)
+    return lambda name: msgspec.structs.replace(recorded(name), agents=agents)

@@ -46,6 +46,11 @@ PURE = (
     "workers/skills/plan_schema.py", "workers/skills/breaker.py", "workers/generation/engine.py",
     "workers/generation/placement.py", "workers/response/*.py",
     "gateway/frames.py", "gateway/frame.py", "gateway/session.py", "gateway/resume.py", "gateway/window.py",
+    "headstart/replay/recording.py", "headstart/replay/turns.py", "headstart/replay/commands.py",
+    "headstart/replay/inputs.py", "headstart/replay/compare.py", "headstart/replay/redaction.py",
+    "headstart/replay/result.py", "headstart/replay/steps.py", "headstart/replay/diff.py",
+    "headstart/replay/diff_text.py", "headstart/replay/diff_html.py", "headstart/replay/changing.py",
+    "headstart/replay/finding.py",
     "headstart/client_state.py", "headstart/timeline.py", "headstart/turn_view.py",
 )  # fmt: skip
 NOT_PURE = {"workers/toolcalls/vllm_adapter.py"}  # the one file of the parser that knows vLLM

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from typing import Final
 
@@ -10,7 +11,7 @@ import msgspec
 from headstart.replay.recording import Head, Recording
 from headstart.replay.turns import ConversationLog, conversations
 from streams import ids
-from streams.bus import Bus
+from streams.bus import DEFAULT_WAIT_MS, Bus
 from streams.codec import Record, decode
 from streams.errors import HeadstartError
 from streams.events.base import PromptRef
@@ -23,6 +24,7 @@ from streams.schemas import schemas
 from streams.topology import EVENTS, PROMPTS, SKILLS, TURNS
 from workers.planning.setups import prompt_refs
 
+LAST_WAIT_MS: Final = 100  # for what stands behind the end that was named
 COMMANDS_BEFORE_MS: Final = 10 * 60_000  # how long a submit may have waited before its turn was accepted
 
 
@@ -109,21 +111,43 @@ async def read_topic(bus: Bus, topic: str, partitions: Collection[int], from_ms:
 
 
 async def follow(bus: Bus, topic: str, partitions: Collection[int], from_ms: int) -> AsyncIterator[Record]:
-    """The records of a topic from a time on, to where it ends now."""
+    """The records of a topic from a time on (-1: from its beginning), to where it ends now."""
+    reader = await bus.reader(topic, {})
+    try:
+        starts: dict[int, int] = {}
+        for partition in partitions:
+            if from_ms < 0:
+                starts[partition] = await reader.start_offset(partition)
+            elif (start := await reader.offset_for_time(partition, from_ms)) is not None:
+                starts[partition] = start
+    finally:
+        await reader.close()
+    async for record in read_to_end(bus, topic, starts):
+        yield record
+
+
+async def read_to_end(bus: Bus, topic: str, starts: Mapping[int, int]) -> AsyncIterator[Record]:
+    """The records from these offsets on, to where each partition ends now.
+
+    The in-memory broker says of a batch only where its first record is, so the end it names may lie before the last
+    records: reading goes on until nothing comes, or only what was written since.
+    """
+    began_ms = time.time_ns() // 1_000_000
     reader = await bus.reader(topic, {})
     try:
         ends: dict[int, int] = {}
-        for partition in partitions:
-            start = await reader.offset_for_time(partition, from_ms) if from_ms >= 0 else None
+        for partition, start in starts.items():
             end = await reader.end_offset(partition)
-            if start is None:
-                start = end if from_ms >= 0 else await reader.start_offset(partition)
             if start < end:
                 ends[partition] = end
                 await reader.add(partition, start)
-        while any(reader.position(partition) < end for partition, end in ends.items()):
-            for record in await reader.batch():
-                if record.offset < ends[record.partition]:
+        newer = not ends
+        while not newer:
+            behind = any(reader.position(partition) < end for partition, end in ends.items())
+            records = await reader.batch(wait_ms=DEFAULT_WAIT_MS if behind else LAST_WAIT_MS)
+            newer = not behind and (not records or records[-1].timestamp_ms > began_ms)
+            for record in records:
+                if record.offset < ends[record.partition] or record.timestamp_ms <= began_ms:
                     yield record
     finally:
         await reader.close()

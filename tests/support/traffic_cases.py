@@ -49,7 +49,7 @@ CASES = (
     Case("two_calls", WHOLE, weight=10),
     Case("one_call", plan(PEOPLE), weight=6),
     Case("routed", plan(WEATHER), agent="", weight=4),
-    Case("chained", plan(PEOPLE, ("get_weather", {"city": "$0.items[0].city"})), weight=4),
+    Case("chained", plan(PEOPLE, ("get_weather", {"city": "$1.items[0].city"})), weight=4),
     Case("twins", plan(WEATHER, WEATHER)),
     Case("note", plan(NOTE, WEATHER)),
     Case("late_argument", '[{"name": "search_people", "arguments": {"title": "nurse", "limit": 3}}]'),
