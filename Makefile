@@ -30,10 +30,11 @@ lint: ## ruff: rules and format
 types: ## mypy --strict
 	@$(BIN)/mypy
 
-format: ## puts the code into the form that `lint` asks for, and the table of settings into the README
+format: ## puts the code into the form that `lint` asks for; writes the README's settings and docs/asyncapi.json
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
 	@$(BIN)/python scripts/readme_table.py
+	@$(BIN)/python -m streams.asyncapi --write
 
 bench: setup ## figures: added latency, load curve, CPU per token; JSON in bench-results/
 	@$(BIN)/python -m tests.bench

@@ -12,8 +12,8 @@ import pytest_asyncio
 
 from headstart.service import Caller, Fact, Service
 from streams import ids
-from streams.apache_kafka import ApacheKafka
 from streams.codec import decode, identity
+from streams.embedded import Broker
 from streams.errors import InvalidInput, Misconfigured, PeerTimeout
 from streams.events.calling import CallAnswered, CallFailed, CallFired, CallRequested
 from streams.events.conversation import FactPublished
@@ -31,14 +31,14 @@ ANSWER = Rule(say="It is done.")
 @pytest_asyncio.fixture(params=KINDS, scope="module", loop_scope="module")
 async def broker(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[ApacheKafka | None]:
+) -> AsyncIterator[Broker | None]:
     """One for all tests; each has a namespace of its own."""
     async with broker_for(request.param, tmp_path_factory.mktemp("kafka")) as made:
         yield made
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def scene(request: pytest.FixtureRequest, broker: ApacheKafka | None) -> AsyncIterator[Rig]:
+async def scene(request: pytest.FixtureRequest, broker: Broker | None) -> AsyncIterator[Rig]:
     name = request.node.originalname.removeprefix("test_")
     async with rig(broker, name) as made:
         yield made

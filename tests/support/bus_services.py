@@ -19,10 +19,10 @@ from headstart.service import Service
 from memory.embed import HashEmbedder
 from memory.memory_store import MemoryStore
 from streams import ids
-from streams.apache_kafka import ApacheKafka
 from streams.bus import Bus
 from streams.codec import Record, decode, identity
 from streams.dead_letters import DeadLetter
+from streams.embedded import Broker, EmbeddedBroker
 from streams.events import Event
 from streams.events.turn import TERMINAL_TYPES
 from streams.fence import Fence
@@ -54,7 +54,7 @@ DEAD_PARTITIONS = 4
 class Rig:
     """One log with what runs on it. `bus` is the test's own connection; keys are for services of tenant acme."""
 
-    def __init__(self, kafka: ApacheKafka | None, namespace: str = "") -> None:
+    def __init__(self, kafka: Broker | None, namespace: str = "") -> None:
         self.kafka, self.namespace = kafka, namespace
         self.memory = MemoryBroker(PARTITIONS) if kafka is None else None
         self.store = MemoryStore(dimensions=HashEmbedder().dimensions)
@@ -67,8 +67,8 @@ class Rig:
         bus: Bus
         if self.kafka is not None:
             bus = KafkaBus(
-                self.kafka.bootstrap, namespace=self.namespace, partitions=PARTITIONS, replication=1, idempotent=True,
-                fetch_max_wait_ms=500,
+                self.kafka.bootstrap, namespace=self.namespace, partitions=PARTITIONS, replication=1,
+                idempotent=self.kafka.idempotent, fetch_max_wait_ms=self.kafka.fetch_max_wait_ms,
             )  # fmt: skip
         else:
             assert self.memory is not None
@@ -109,7 +109,10 @@ class Rig:
     async def serve(self, service: Service, bus: Bus | None = None) -> Service:
         """Starts a service; it ends with the rig."""
         broker = await self.opened.enter_async_context(self.broker())
-        await service.start(bus or await self.open_bus(), broker, session_timeout_ms=6_000)
+        await service.start(
+            bus or await self.open_bus(), broker, session_timeout_ms=6_000,
+            fetch_max_wait_ms=self.kafka.fetch_max_wait_ms if self.kafka is not None else 500,
+        )  # fmt: skip
         self.opened.push_async_callback(service.stop)
         return service
 
@@ -209,7 +212,7 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig(kafka: ApacheKafka | None = None, namespace: str = "") -> AsyncIterator[Rig]:
+async def rig(kafka: Broker | None = None, namespace: str = "") -> AsyncIterator[Rig]:
     """A rig in memory, or in a namespace of its own on a broker that runs."""
     made = Rig(kafka, namespace)
     await made.open()
@@ -220,7 +223,11 @@ async def rig(kafka: ApacheKafka | None = None, namespace: str = "") -> AsyncIte
 
 
 @asynccontextmanager
-async def broker_for(kind: str, folder: Path) -> AsyncIterator[ApacheKafka | None]:
-    """What `rig` is made on: kind "kafka" starts Apache Kafka (or skips the test), "memory" nothing."""
-    async with AsyncExitStack() as opened:
-        yield await opened.enter_async_context(kafka_broker(folder)) if kind == "kafka" else None
+async def broker_for(kind: str, folder: Path) -> AsyncIterator[Broker | None]:
+    """What `rig` is made on: "kafka" starts Apache Kafka (or skips the test), "tansu" the embedded broker, "memory"
+    nothing."""
+    if kind == "memory":
+        yield None
+        return
+    async with kafka_broker(folder) if kind == "kafka" else EmbeddedBroker(folder) as broker:
+        yield broker
