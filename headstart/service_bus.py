@@ -22,12 +22,11 @@ from typing import Final
 
 import msgspec
 
-from headstart.service_consumer import Delivery
+from headstart.service_consumer import PEER_PAUSE_S, Delivery, set_aside
 from headstart.service_host import NOBODY, ServedSkill, SkillHost
 from streams import ids
 from streams.bus import Bus
 from streams.codec import Record, decode
-from streams.dead_letters import dead_letter
 from streams.errors import CallerError, HeadstartError, InvalidInput, NotPermitted, PeerError
 from streams.events.calling import CallAbandoned, CallRequested
 from streams.events.intake import CallResult
@@ -37,7 +36,6 @@ from workers.skills.bus_executor import CONTEXT_HEADER, SUBJECT_HEADER
 from workers.skills.context import SignedContext, verify
 
 log = logging.getLogger("headstart.service")
-PEER_PAUSE_S: Final = 0.5
 CONCURRENCY: Final = 64  # calls side by side in one process
 
 
@@ -51,7 +49,7 @@ class BusFace:
         self._abandoned: set[tuple[str, int, str]] = set()
 
     async def take(self, delivery: Delivery) -> None:
-        """One record of `calls`. Raises PeerError when the bus is away for longer than anybody waits."""
+        """One record of `calls`."""
         record = delivery.record
         subject = record.header(SUBJECT_HEADER)
         if subject is not None and subject.partition("@")[0] not in self._host.skills:
@@ -62,11 +60,9 @@ class BusFace:
                 self._stop(event)
             elif isinstance(event, CallRequested):
                 await self._requested(delivery, event)
-        except PeerError:
-            raise
         except HeadstartError as error:
             log.warning("a record of calls was set aside: %s", error)
-            await dead_letter(self._bus, record, error, f"service/{self._name}")
+            await set_aside(self._bus, record, error, f"service/{self._name}")
 
     async def _requested(self, delivery: Delivery, request: CallRequested) -> None:
         name = request.skill.partition("@")[0]
@@ -146,7 +142,8 @@ class BusFace:
                 return
             except PeerError as error:
                 if self._host.now_ms() > request.deadline_at_ms:
-                    raise
+                    log.error("a result of %s was lost, and nobody waits for it: %s", request.skill, error.code)
+                    return
                 log.warning("a result waits for the bus: %s", error)
                 await asyncio.sleep(PEER_PAUSE_S)
 

@@ -25,7 +25,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
+from streams.bus import Bus
 from streams.codec import Record
+from streams.dead_letters import dead_letter
+from streams.errors import PeerError
 from streams.kafka_readers import SESSION_TIMEOUT_MS
 from streams.topology import prefixed
 
@@ -34,6 +37,7 @@ if TYPE_CHECKING:  # the extra `service`: needed, and imported, only where a ser
 
 log = logging.getLogger("headstart.service")
 COMMIT_EVERY_S: Final = 0.5
+PEER_PAUSE_S: Final = 0.5
 STOP_S: Final = 5.0
 MAX_POLL_MS: Final = 660_000  # longer than a skill may take (manifest.MAX_TIMEOUT_MS)
 HEARTBEATS: Final = 4  # in one session time-out
@@ -194,6 +198,17 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             return False
         lane.committed = max(lane.committed, offset)
         return self._lanes.get(place) is lane
+
+
+async def set_aside(bus: Bus, record: Record, error: BaseException, stage: str) -> None:
+    """Keeps a record that can not be processed on `dead_letters`; waits as long as the bus is away."""
+    while True:
+        try:
+            _ = await dead_letter(bus, record, error, stage)
+            return
+        except PeerError as away:
+            log.warning("a dead letter waits for the bus: %s", away)
+            await asyncio.sleep(PEER_PAUSE_S)
 
 
 async def _raw(message: KafkaMessage) -> Any:

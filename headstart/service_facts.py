@@ -9,12 +9,11 @@ from typing import Final
 
 import msgspec
 
-from headstart.service_consumer import Delivery
+from headstart.service_consumer import Delivery, set_aside
 from memory.records import TurnProjector
 from streams import ids
 from streams.bus import Bus
 from streams.codec import Identity, decode, identity
-from streams.dead_letters import dead_letter
 from streams.errors import HeadstartError, PeerTimeout
 from streams.events import Event
 from streams.events.turn import TERMINAL_TYPES, TurnEnd
@@ -53,7 +52,7 @@ class FactFace:
         self._bus, self._name, self._handlers, self._sleep = bus, name, handlers, sleep
 
     async def take(self, delivery: Delivery) -> None:
-        """One record of `events`; those of other types are passed over unparsed. Raises what the bus raises."""
+        """One record of `events`; those of other types are passed over unparsed."""
         record = delivery.record
         handler = self._handlers.get(record.type)
         if handler is None:
@@ -66,7 +65,7 @@ class FactFace:
             await self._handle(handler, fact)
         except Exception as error:
             log.error("a %s was set aside: %r", record.type, error)
-            await dead_letter(self._bus, record, error, f"service/{self._name}")
+            await set_aside(self._bus, record, error, f"service/{self._name}")
 
     async def _handle(self, handler: OnFact, fact: Fact) -> None:
         for pause_s in RETRY_PAUSES_S:

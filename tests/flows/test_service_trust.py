@@ -240,6 +240,7 @@ async def test_a_breaking_manifest_is_refused_and_the_old_one_serves_on(scene: S
     assert (letter.code, letter.topic, letter.stage) == ("breaking_change", "skills", "skills")
     assert "parameters.text is gone" in letter.reason
     assert "parameters.words has become required" in letter.reason
+    assert b'headstart_skills_refused_total{code="breaking_change"} 1.0' in scene.owner.metrics.text()
     await scene.undisturbed()
 
 

@@ -156,6 +156,7 @@ class Rig:
             bus, self.store, setup, registry, effects, writer=name, place=lambda r: ids.partition_of(r.conversation),
             check=gate,
         )  # fmt: skip
+        owner.metrics.follow_skills(registry.refused)
         await owner.start()
         self.opened.push_async_callback(owner.stop)
         return owner

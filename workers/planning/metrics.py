@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+from collections.abc import Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Metric, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 
 class Metrics:
@@ -22,3 +26,22 @@ class Metrics:
 
     def text(self) -> bytes:
         return generate_latest(self.registry)
+
+    def follow_skills(self, refused: Mapping[str, int]) -> None:
+        """From now on the figures hold what the skill registry refused too (SkillRegistry.refused)."""
+        self.registry.register(_SkillsRefused(refused))
+
+
+class _SkillsRefused(Collector):
+    """Read when it is asked for."""
+
+    def __init__(self, refused: Mapping[str, int]) -> None:
+        self._refused = refused
+
+    def collect(self) -> Iterable[Metric]:
+        family = CounterMetricFamily(
+            "headstart_skills_refused", "Records of skills that were set aside, by the reason's name.", labels=["code"]
+        )  # fmt: skip
+        for code, count in self._refused.items():
+            family.add_metric([code], count)
+        yield family

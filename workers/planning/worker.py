@@ -64,6 +64,7 @@ class TurnsWorker:
             place=self._fleet.place, writer=self.name, setup_id=await write_down(self._bus, setup, self.name),
             secret=command_secret(key) if (key := self._settings.signing_key) else None, check=self._gate(),
         )  # fmt: skip
+        self.owner.metrics.follow_skills(self._registry.refused)
         await self.owner.start()
         self._liveness.start()
         log.info("turns worker %s is ready: %d agents, %d skills", self.name, len(agents), len(self._registry.every()))

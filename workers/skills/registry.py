@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
@@ -45,6 +46,8 @@ class SkillRegistry:
         self._vectors: dict[str, list[float]] = {}
         self._unindexed: dict[str, None] = {}
         self._refused: list[tuple[Record, HeadstartError]] = []
+        self.refused: Counter[str] = Counter()
+        """How many records of the topic were refused, by the reason's name."""
         self._to_restore: dict[str, None] = {}
         self._listeners: list[Listener] = []
         self._reader: Reader | None = None
@@ -130,6 +133,7 @@ class SkillRegistry:
             if error is not None:
                 log.warning("a record of %s was refused: %s", SKILLS.name, error, extra={"offset": record.offset})
                 self._refused.append((record, error))
+                self.refused[error.code] += 1
 
     def _take(self, record: Record) -> HeadstartError | None:
         """Takes one record in; gives the reason why it can not."""
