@@ -107,7 +107,8 @@ def decode(record: Record) -> Event:
     """The typed event of a record.
 
     Raises UnknownEvent (`unknown_event`, or `unknown_version` when the name is known in another version) and
-    InvalidInput (`invalid_event`, `nested_too_deeply`) when the value is not what its type says; `facts` name the type and the topic.
+    InvalidInput (`invalid_event`, `nested_too_deeply`) when the value is not what its type says; `facts` name the type
+    and the topic.
     """
     kind = record.type
     decoder = _decoders.get(kind)

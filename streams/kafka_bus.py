@@ -37,7 +37,7 @@ from streams.errors import HeadstartError, InvalidInput, Misconfigured, PeerErro
 from streams.events import Event
 from streams.events.registering import TopicEpoch
 from streams.kafka_group import KafkaGroupReader
-from streams.kafka_readers import SESSION_TIMEOUT_MS, KafkaConnection, KafkaReader
+from streams.kafka_readers import REQUEST_TIMEOUT_MS, SESSION_TIMEOUT_MS, KafkaConnection, KafkaReader
 from streams.settings import Settings
 from streams.topology import DEAD_LETTERS, EVENTS, PROMPTS, TOPICS, by_name, prefixed
 
@@ -63,12 +63,14 @@ class KafkaBus:
         client: str = "headstart",
         ssl_context: ssl.SSLContext | None = None,
         session_timeout_ms: int = SESSION_TIMEOUT_MS,
+        request_timeout_ms: int = REQUEST_TIMEOUT_MS,
     ) -> None:
         """partitions and replication count only for topics that are missing. fetch_max_wait_ms, idempotent: facts
-        about the broker (streams/embedded.py). session_timeout_ms: how long a silent member keeps its partitions."""
+        about the broker (streams/embedded.py). session_timeout_ms: how long a silent member keeps its partitions.
+        request_timeout_ms: how long an answer of the broker is waited for."""
         self.namespace = namespace
         self.connection = KafkaConnection(
-            bootstrap, namespace, fetch_max_wait_ms, client, ssl_context, session_timeout_ms
+            bootstrap, namespace, fetch_max_wait_ms, client, ssl_context, session_timeout_ms, request_timeout_ms
         )  # fmt: skip
         self._wanted_partitions = partitions
         self._replication = replication
@@ -106,7 +108,6 @@ class KafkaBus:
             linger_ms=0,
             max_batch_size=BATCH_BYTES,
             max_request_size=DEAD_LETTERS.record_size_bytes + RECORD_OVERHEAD_BYTES,
-            request_timeout_ms=20_000,
         )
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
@@ -200,7 +201,7 @@ class KafkaBus:
     async def _create_topics(self) -> None:
         """Make what is missing, then wait until every partition has a leader: a topic just made answers
         NotLeaderForPartition for a moment. The topics that hold conversations must have equally many partitions."""
-        admin = AIOKafkaAdminClient(**self.connection.options(), request_timeout_ms=20_000)
+        admin = AIOKafkaAdminClient(**self.connection.options())
         await self._until_connected(admin.start)
         try:
             counts = await self._ready_partitions(admin)

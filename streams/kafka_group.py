@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 from streams.bus import DEFAULT_WAIT_MS, AssignedCallback, Gap, Place, RevokedCallback, Start
 from streams.codec import Record
 from streams.errors import PeerUnavailable
-from streams.kafka_readers import ASK_TIMEOUT_MS, KafkaConnection, monotonic_ms, record_of
+from streams.kafka_readers import KafkaConnection, monotonic_ms, record_of
 from streams.progress import Progress
 from streams.topology import prefixed
 
@@ -199,7 +199,7 @@ class KafkaGroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
             return
         assert self._consumer is not None
         try:
-            async with asyncio.timeout(ASK_TIMEOUT_MS / 1000):
+            async with asyncio.timeout(self._connection.ask_timeout_s):
                 await self._consumer.commit(offsets)
         except (KafkaError, TimeoutError) as error:
             raise PeerUnavailable(f"positions could not be stored: {error!r}", group=self._group) from error
@@ -207,7 +207,7 @@ class KafkaGroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
     async def committed(self, place: Place) -> int | None:
         assert self._consumer is not None
         try:
-            async with asyncio.timeout(ASK_TIMEOUT_MS / 1000):
+            async with asyncio.timeout(self._connection.ask_timeout_s):
                 found = await self._consumer.committed(self._full(place))
         except (KafkaError, TimeoutError) as error:
             raise PeerUnavailable(f"positions could not be read: {error!r}", group=self._group) from error
@@ -275,7 +275,7 @@ class KafkaGroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._consumer is None:
             raise PeerUnavailable("the reader has been closed", group=self._group)
         try:
-            async with asyncio.timeout(ASK_TIMEOUT_MS / 1000):
+            async with asyncio.timeout(self._connection.ask_timeout_s):
                 return await getattr(self._consumer, question)([self._full(place)])
         except (KafkaError, TimeoutError) as error:
             raise PeerUnavailable(f"the broker does not say its offsets: {error!r}", group=self._group) from error

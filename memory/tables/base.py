@@ -30,8 +30,12 @@ _DIMENSIONS: Final = "SELECT DISTINCT dimensions FROM schema_migrations"
 class Tables:
     """The pool. A connection keeps its settings for life: nothing here sets anything outside a transaction."""
 
-    def __init__(self, dsn: str, dimensions: int = 384, pool_size: int = 10) -> None:
+    def __init__(
+        self, dsn: str, dimensions: int = 384, pool_size: int = 10, *, connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        command_timeout_s: float = COMMAND_TIMEOUT_S,
+    ) -> None:  # fmt: skip
         self.dimensions = dimensions
+        self._connect_timeout_s, self._command_timeout_s = connect_timeout_s, command_timeout_s
         self._dsn = dsn
         self._pool_size = pool_size
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
@@ -43,7 +47,7 @@ class Tables:
         async with _typed_errors():
             pool = await asyncpg.create_pool(
                 self._dsn, min_size=0, max_size=self._pool_size, init=_prepare, reset=_keep,
-                timeout=CONNECT_TIMEOUT_S, command_timeout=COMMAND_TIMEOUT_S, server_settings=SETTINGS,
+                timeout=self._connect_timeout_s, command_timeout=self._command_timeout_s, server_settings=SETTINGS,
             )  # fmt: skip
         try:
             async with _typed_errors(), pool.acquire() as connection:

@@ -10,6 +10,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,15 +29,15 @@ KINDS = (
 PARTITIONS = 4
 
 
-def kafka_broker(data_dir: Path) -> ApacheKafka:
-    """One Apache Kafka node, not started; skips the test where none is installed."""
+def kafka_broker(data_dir: Path, **options: Any) -> ApacheKafka:
+    """One Apache Kafka node, not started; skips the test where none is installed. options: of ApacheKafka."""
     home = os.environ.get("KAFKA_HOME")
     if not home:
         pytest.skip("Apache Kafka: KAFKA_HOME is not set")
     found = find_kafka(Path(home), os.environ)
     if isinstance(found, str):
         pytest.skip(f"Apache Kafka: {found}")
-    return ApacheKafka(found, data_dir)
+    return ApacheKafka(found, data_dir, **options)
 
 
 @asynccontextmanager

@@ -44,11 +44,14 @@ def wall_clock_ms() -> float:
 
 
 class World:
-    """One log, one store, one skill server, and owners as a test needs them. timeout_ms: of every skill."""
+    """One log, one store, one skill server, and owners as a test needs them. timeout_ms: of every skill. secret: with
+    which gateways sign; None leaves commands unsigned."""
 
     def __init__(
-        self, skills: SkillServer, timeout_ms: int = 5_000, clock_ms: Callable[[], float] = wall_clock_ms
-    ) -> None:
+        self, skills: SkillServer, timeout_ms: int = 5_000, clock_ms: Callable[[], float] = wall_clock_ms,
+        secret: bytes | None = None,
+    ) -> None:  # fmt: skip
+        self.secret = secret
         self.broker = MemoryBroker(partitions=2)
         self.store = MemoryStore(dimensions=HashEmbedder().dimensions)
         self.skills = skills
@@ -103,7 +106,7 @@ class World:
 
         owner = TurnOwner(
             bus, self.store, setup, registry, effects, place=lambda r: ids.partition_of(r.conversation),
-            writer=f"turns/{number}", clock_ms=self._clock_ms,
+            writer=f"turns/{number}", clock_ms=self._clock_ms, secret=self.secret,
         )  # fmt: skip
         await owner.start()
         self.owners.append(owner)
@@ -186,10 +189,11 @@ class World:
 
 @asynccontextmanager
 async def world(
-    timeout_ms: int = 5_000, clock_ms: Callable[[], float] = wall_clock_ms, patience_s: float = 30
-) -> AsyncIterator[World]:
+    timeout_ms: int = 5_000, clock_ms: Callable[[], float] = wall_clock_ms, patience_s: float = 30,
+    secret: bytes | None = None,
+) -> AsyncIterator[World]:  # fmt: skip
     async with skill_server() as skills:
-        scene = World(skills, timeout_ms, clock_ms)
+        scene = World(skills, timeout_ms, clock_ms, secret)
         await scene.open()
         try:
             async with asyncio.timeout(patience_s):
