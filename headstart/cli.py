@@ -19,6 +19,7 @@ from headstart import (
     publish,
     remembered,
     replay_commands,
+    shadow_commands,
     suite_commands,
     up,
 )
@@ -29,8 +30,8 @@ app = typer.Typer(
     help="A streaming assistant on a message bus: a tool call is on the wire before the model has finished asking.",
 )  # fmt: skip
 for module in (
-    up, demo_journey, chat, publish, log_reading, find_commands, replay_commands, diff_commands, suite_commands, keys,
-    agents, remembered, dead, migrate,
+    up, demo_journey, chat, publish, log_reading, find_commands, replay_commands, diff_commands, suite_commands,
+    shadow_commands, keys, agents, remembered, dead, migrate,
 ):  # fmt: skip
     module.register(app)
 

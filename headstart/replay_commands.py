@@ -107,7 +107,7 @@ def replay(
         raise InvalidInput(f"there is no mode {mode!r}", hint=f"one of {', '.join(MODES)}")
     if mode != "live" and (prompt or model):
         raise InvalidInput("only mode live changes a prompt or a model", hint="add --mode live")
-    change = Change(prompts=dict(_prompt(text) for text in prompt or []), models=dict(map(_model, model or [])))
+    change = Change(prompts=dict(read_prompt(text) for text in prompt or []), models=dict(map(read_model, model or [])))
     recording = asyncio.run(open_source(source, chosen, settings))
     logs = {name: log for name, log in conversations(recording.events, recording.commands).items() if log.turns}
     if not logs:
@@ -140,7 +140,8 @@ async def _stub(
     return result_recording(recording, replayed, {"mode": "stub"}, time.time_ns() // 1_000_000), bool(differences)
 
 
-def _prompt(text: str) -> tuple[str, str]:
+def read_prompt(text: str) -> tuple[str, str]:
+    """ID=FILE as a prompt's id and its text. Raises InvalidInput."""
     name, _, file = text.partition("=")
     try:
         return name, Path(file).read_text()
@@ -148,7 +149,8 @@ def _prompt(text: str) -> tuple[str, str]:
         raise InvalidInput(f"{file!r} can not be read: {error.strerror}", hint="--prompt ID=FILE") from error
 
 
-def _model(text: str) -> tuple[str, str]:
+def read_model(text: str) -> tuple[str, str]:
+    """STEP=NAME, or NAME for every step."""
     step, equals, name = text.partition("=")
     return (step, name) if equals else ("", text)
 
