@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -39,7 +40,7 @@ async def broker(
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def scene(request: pytest.FixtureRequest, broker: Broker | None) -> AsyncIterator[Rig]:
-    name = request.node.originalname.removeprefix("test_")
+    name = re.sub(r"[^a-z_]+", "-", request.node.name.removeprefix("test_"))
     async with rig(broker, name) as made:
         yield made
 
@@ -142,8 +143,9 @@ async def test_a_cancelled_turn_stops_a_pure_skill(scene: Rig) -> None:
     assert not [record for record in await scene.records("turns") if record.type == CallResult.TYPE]
 
 
-async def test_the_result_of_a_call_whose_worker_is_gone_is_used(scene: Rig) -> None:
-    """The request was sent once; the worker that takes the turn over sends nothing and takes what comes."""
+@pytest.mark.parametrize("result", ["while_nobody_owns_the_turn", "after_it_was_taken_over"])
+async def test_the_result_of_a_call_whose_worker_is_gone_is_used(scene: Rig, result: str) -> None:
+    """The request was sent once; the worker that takes the turn over sends nothing and takes what comes, or came."""
     desk = Desk(await scene.key("desk"))
     once: list[str] = []
 
@@ -162,6 +164,9 @@ async def test_the_result_of_a_call_whose_worker_is_gone_is_used(scene: Rig) -> 
     submitted = await publisher.turn("ada", "Book monday", options=OPTIONS)
     await desk.started.wait()
     await first.stop()
+    if result == "while_nobody_owns_the_turn":
+        desk.go.set()
+        await scene.result_of(submitted.turn)
     await scene.turns("book", name="turns/second")
     desk.go.set()
     ended = await publisher.ended(submitted.turn)

@@ -24,12 +24,13 @@ from streams.codec import Record, decode, identity
 from streams.dead_letters import DeadLetter
 from streams.embedded import Broker, EmbeddedBroker
 from streams.events import Event
+from streams.events.intake import CallResult
 from streams.events.turn import TERMINAL_TYPES
 from streams.fence import Fence
 from streams.kafka_bus import KafkaBus
 from streams.memory_bus import MemoryBroker, MemoryBus
 from streams.models import ModelSpec
-from streams.topology import CALLS, DEAD_LETTERS, EVENTS
+from streams.topology import CALLS, DEAD_LETTERS, EVENTS, TURNS
 from tests.support.buses import kafka_broker
 from workers.agents.catalog import load_all
 from workers.generation.models import Models
@@ -175,6 +176,18 @@ class Rig:
                         found.append(decode(record))
                         if record.type in until:
                             return found
+        finally:
+            await reader.close()
+
+    async def result_of(self, turn: str) -> CallResult:
+        """The first result of a call of this turn, waiting for it on `turns`."""
+        reader = await self.bus.reader(TURNS.name, {ids.partition_of(turn): "earliest"})
+        try:
+            while True:
+                for record in await reader.batch():
+                    event = decode(record)
+                    if isinstance(event, CallResult) and event.turn == turn:
+                        return event
         finally:
             await reader.close()
 
