@@ -11,6 +11,7 @@ import importlib
 import shutil
 import sys
 import tempfile
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +22,7 @@ from streams.settings import Settings
 from tests.bench import report
 from tests.bench.__main__ import kafka_at_hand, say
 from tests.bench.driving import clock
-from tests.bench.gateway.parts import Part, World
+from tests.bench.gateway.parts import Part, Section, World
 
 PARTS: Final = {
     "idle": "connections that only exist",
@@ -56,23 +57,31 @@ def kafka_home(chosen: argparse.Namespace) -> Path | None:
     return None if chosen.broker == "tansu" else found.home
 
 
-async def bench(chosen: argparse.Namespace, folder: Path) -> None:
+async def bench(chosen: argparse.Namespace, folder: Path) -> list[str]:
+    """Measures and prints; gives the parts that failed."""
     home = kafka_home(chosen)
     cache = Settings.from_env({}).cache
     world = World(folder, cache, home, chosen.quick, say)
     figures: dict[str, Any] = {"machine": report.machine(), "quick": chosen.quick}
     figures["broker"] = "Apache Kafka" if home else "Tansu"
     sys.stdout.write(f"{report.measured(figures['machine'])} Broker: {figures['broker']}.\n")
+    failed: list[str] = []
     for name in chosen.only or PARTS:
         say(f"{name}: {PARTS[name]} …")
         part: Part = importlib.import_module(f"tests.bench.gateway.{name}").run
         began = clock()
-        section = await part(world)
+        try:
+            section = await part(world)
+        except Exception as error:  # the other parts' figures are worth having without this one's
+            failed.append(name)
+            traceback.print_exception(error)
+            section = Section(PARTS[name], f"This part failed: {error!r}", {"failed": repr(error)})
         figures[name] = section.figures
         sys.stdout.write(f"\n## {section.title}\n\n{section.text}\n")
         sys.stdout.flush()
         say(f"{name}: done in {clock() - began:.0f} s")
     sys.stdout.write(f"\nJSON: {report.write(figures, 'gateway')}\n")
+    return failed
 
 
 if __name__ == "__main__":
@@ -82,7 +91,8 @@ if __name__ == "__main__":
     data = chosen.data or Path(tempfile.mkdtemp(prefix="headstart-bench-"))
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(bench(chosen, data))
+            failed = runner.run(bench(chosen, data))
     finally:
         if chosen.data is None:
             shutil.rmtree(data, ignore_errors=True)
+    sys.exit(f"failed: {', '.join(failed)}" if failed else 0)

@@ -22,7 +22,7 @@ from tests.bench.installation import installed
 from tests.bench.scenarios import LONG_TOKENS, NO_PLAN, TOKENS_PER_SECOND
 
 CLIENTS: Final = (1, 16)
-CANCELS, CANCELS_QUICK = (40, 200), (8, 16)
+CANCELS, CANCELS_QUICK = (30, 320), (8, 16)
 TOKENS: Final = (5, 25)  # shown before the cancel
 ACCEPTED: Final = b'{"type":"headstart.accepted"'
 PATIENCE_S: Final = 30.0

@@ -51,7 +51,7 @@ async def run(world: World) -> Section:
         ours = await _hold("Headstart", gateway, parts.key, count, seconds)
     async with bare_uvicorn(world.folder / "idle") as bare:
         world.say(f"  idle: {count} connections to bare uvicorn …")
-        theirs = await _hold("bare uvicorn", bare, "none", count, seconds)
+        theirs = await _hold("bare uvicorn", bare, "none", count, HELD_QUICK_S)
     rows = [
         [one.server, str(one.held), number(one.kib_each), f"{one.kib_each / theirs.kib_each:.2f}",
          number(one.opened_per_second, 0), number(one.cpu_ms)]

@@ -32,9 +32,9 @@ PINNED: Final = ("litellm[proxy]==1.102.4",)
 MODEL: Final = "scripted"
 KEY: Final = "sk-bench"
 STREAMS, STREAMS_QUICK = 20, 5
-DURATION, DURATION_QUICK = Duration(20.0, 8), Duration(5.0, 2)
+DURATION, DURATION_QUICK = Duration(15.0, 6), Duration(5.0, 2)
 AT_ONCE: Final = 32  # requests of one token, which takes 50 ms: 640 a second are the most that this load can ask for
-RATE_S, RATE_QUICK_S = 10.0, 3.0
+RATE_S, RATE_QUICK_S = 8.0, 3.0
 WARM_UPS: Final = 3
 DIRECT, LITELLM, OURS = "the server itself", "LiteLLM proxy", "Headstart"
 Cpu = Callable[[], dict[str, float]]

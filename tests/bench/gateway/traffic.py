@@ -24,7 +24,7 @@ from tests.bench.gateway.parts import Section, World, steps
 CLIENTS = 40
 PER_SECOND = 20.0
 RATES, RATES_QUICK = (0, 4_000, 12_000), (0, 8_000)
-SETTLE_S, COUNTED_S, COUNTED_QUICK_S = 3.0, 10.0, 4.0
+SETTLE_S, COUNTED_S, COUNTED_QUICK_S = 3.0, 8.0, 4.0
 HOME_LOOKS = 8  # new conversations to ask for, so that every home partition has been named
 DELTA = b'{"type":"response.output_text.delta"'
 TEXT = """\
