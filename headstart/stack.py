@@ -26,6 +26,7 @@ from gateway.server import Gateway
 from memory.embedded import EmbeddedPostgres
 from memory.opening import Parts, open_parts
 from streams.child import Child, start_child
+from streams.collector import keep_what_is_loaded
 from streams.embedded import Broker, choose_broker, free_port
 from streams.errors import HeadstartError, Misconfigured, OurError, PeerTimeout
 from streams.listening import listen
@@ -162,6 +163,7 @@ async def running(settings: Settings, *, processes: bool = False, say: Say = lam
         opened.enter_context(_alone_in(settings.data))
         await _foundations(stack, opened)
         await (_as_processes if processes else _in_process)(stack, opened)
+        keep_what_is_loaded()
         stack.started_s = time.monotonic() - began
         yield stack
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple
 
+from streams.collector import keep_what_is_loaded
 from streams.errors import HeadstartError, Misconfigured
 from streams.file_limit import raise_file_limit
 from streams.settings import Settings
@@ -75,6 +76,7 @@ async def _until_told(part: Part, settings: Settings) -> None:
         loop.add_signal_handler(number, told.set)
     log = logging.getLogger("headstart")
     async with part(settings) as running:
+        keep_what_is_loaded()
         log.info("%s %s", running.name, READY)
         waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(told.wait())]
         if running.failed is not None:

@@ -21,6 +21,7 @@ from memory.embed import HashEmbedder
 from memory.memory_store import MemoryStore
 from streams import ids
 from streams.codec import decode, identity
+from streams.collector import keep_what_is_loaded
 from streams.events import Event, InputItem
 from streams.events.calling import CallFired
 from streams.events.intake import TurnOptions, TurnSubmit
@@ -201,6 +202,7 @@ async def harness(skills_at: str) -> AsyncIterator[Harness]:
         )  # fmt: skip
         await owner.start()
         opened.push_async_callback(owner.stop)
+        keep_what_is_loaded()  # as every stage's process does
         yield made
 
 
