@@ -14,13 +14,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any, Protocol
 
 import msgspec
 from pydantic import Field
@@ -33,14 +34,24 @@ from headstart.demo.calculator import calculate as value_of
 from headstart.demo.cities import find_city
 from headstart.demo.notebook import Arrival, Ledger
 from headstart.demo.weather import weather_of
-from headstart.service import Caller, Service, wall_clock_ms
+from headstart.service import Caller, F, Service, wall_clock_ms
 from memory.opening import open_bus
 from streams.errors import InvalidInput
 from streams.process import Running, run_process
 from streams.settings import Settings
+from workers.skills.manifest import MAX_TIMEOUT_MS
 
 log = logging.getLogger("headstart.demo")
 OWNER = "demo"
+TIMEOUT_MS = 10_000  # and as much more as HEADSTART_DEMO_DELAY_MS makes them slow
+
+
+class Declare(Protocol):
+    """Service.skill, with what all skills of the demo have in common."""
+
+    def __call__(self, **declared: Any) -> Callable[[F], F]: ...
+
+
 Title = Annotated[str, Field(description="job title, such as data engineer", min_length=1, max_length=60)]
 Location = Annotated[str, Field(description="city or country", max_length=60)]
 Limit = Annotated[int, Field(description="how many to give", ge=1, le=10)]
@@ -140,21 +151,22 @@ def demo_service(settings: Settings, ledger: Ledger) -> Service:
         OWNER, host=settings.demo_host, port=settings.demo_port, url=settings.demo_url or "",
         signing_key=settings.signing_key, routes=[Route("/ledger", show_ledger)], before=before,
     )  # fmt: skip
-    _searches(service)
-    _reckoning(service)
-    _effects(service, ledger)
+    skill = functools.partial(service.skill, timeout_ms=min(TIMEOUT_MS + settings.demo_delay_ms, MAX_TIMEOUT_MS))
+    _searches(skill)
+    _reckoning(skill)
+    _effects(skill, ledger)
     return service
 
 
-def _searches(service: Service) -> None:
-    @service.skill(examples=("data engineers in Berlin", "find a product designer in Paris", "who knows Kafka"))
+def _searches(skill: Declare) -> None:
+    @skill(examples=("data engineers in Berlin", "find a product designer in Paris", "who knows Kafka"))
     async def search_people(title: Title, location: Location, limit: Limit = 3) -> People:
         """Finds people by job title and location."""
         found = people.search_people(title, location)
         shown = [FoundPerson(p.id, p.name, p.title, p.city, list(p.skills), p.years) for p in found[:limit]]
         return People(shown, len(found))
 
-    @service.skill(examples=("backend engineer jobs in London", "open positions in Madrid", "senior data jobs"))
+    @skill(examples=("backend engineer jobs in London", "open positions in Madrid", "senior data jobs"))
     async def search_jobs(title: Title, location: Location, limit: Limit = 3) -> Jobs:
         """Finds open jobs by title and location."""
         found = people.search_jobs(title, location)
@@ -165,22 +177,22 @@ def _searches(service: Service) -> None:
         return Jobs(shown, len(found))
 
 
-def _reckoning(service: Service) -> None:
-    @service.skill(examples=("weather in Paris", "will it be sunny in Madrid tomorrow", "how warm is it in Toronto"))
+def _reckoning(skill: Declare) -> None:
+    @skill(examples=("weather in Paris", "will it be sunny in Madrid tomorrow", "how warm is it in Toronto"))
     async def get_weather(city: CityName, day: Day = "today") -> DayWeather:
         """Tells the weather of a city on a day."""
         found = weather_of(find_city(city), day_of(day, datetime.now(UTC).date()))
         return DayWeather(**msgspec.structs.asdict(found))
 
-    @service.skill(examples=("what is 12 times 7", "calculate 15% of 80", "square root of 2"))
+    @skill(examples=("what is 12 times 7", "calculate 15% of 80", "square root of 2"))
     async def calculate(expression: Expression) -> Value:
         """Works out an arithmetic expression."""
         value = value_of(expression)
         return Value(expression, int(value) if value.is_integer() and abs(value) < 1e15 else value)
 
 
-def _effects(service: Service, ledger: Ledger) -> None:
-    @service.skill(
+def _effects(skill: Declare, ledger: Ledger) -> None:
+    @skill(
         effect="reversible", compensate="delete_note", idempotent_key=True,
         examples=("note that the meeting is on Monday", "remember to buy milk", "write down this idea"),
     )  # fmt: skip
@@ -188,18 +200,18 @@ def _effects(service: Service, ledger: Ledger) -> None:
         """Saves a note for the member."""
         return Note(ledger.save_note(caller.tenant, caller.user, text), text)
 
-    @service.skill(effect="irreversible", idempotent_key=True, examples=("delete note 3", "forget my last note"))
+    @skill(effect="irreversible", idempotent_key=True, examples=("delete note 3", "forget my last note"))
     async def delete_note(note_id: Annotated[int, Field(description="id of the note", ge=1)], caller: Caller) -> Done:
         """Deletes one of the member's notes."""
         ledger.delete_note(caller.tenant, caller.user, note_id)
         return Done(note_id, "deleted")
 
-    @service.skill(examples=("show my notes", "what did I write down"))
+    @skill(examples=("show my notes", "what did I write down"))
     async def list_notes(caller: Caller) -> list[Note]:
         """Lists the member's notes."""
         return [Note(number, text) for number, text in ledger.notes(caller.tenant, caller.user).items()]
 
-    @service.skill(
+    @skill(
         effect="irreversible",
         examples=(
             "schedule an interview with Ada Adler tomorrow", "find a candidate and schedule an interview",
@@ -212,7 +224,7 @@ def _effects(service: Service, ledger: Ledger) -> None:
         detail = {"person": person, "day": on}
         return Done(ledger.done("schedule_interview", detail, caller.tenant, caller.user), "scheduled")
 
-    @service.skill(
+    @skill(
         effect="irreversible", approval=True,
         examples=("send Ada Adler a message that she is invited", "message the first candidate", "tell Omar he won"),
     )  # fmt: skip

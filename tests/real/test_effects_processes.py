@@ -7,6 +7,7 @@ read in the demo service's ledger.
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,10 +39,11 @@ RULES: Final = (
 )
 
 
-async def started(stack: Installation, text: str) -> str:
+async def started(stack: Installation, text: str, deadline_ms: int = 120_000) -> str:
     """Asks over the gateway and hangs up once the turn is accepted; gives the turn's id."""
     async with stack.client() as client:
-        stream = await client.responses.create(model="headstart", input=text, stream=True)
+        more = {"deadline_ms": deadline_ms}
+        stream = await client.responses.create(model="headstart", input=text, stream=True, extra_body=more)
         async for event in stream:
             if event.type == "response.created":
                 return ids.turn_of(event.response.id)
@@ -105,6 +107,35 @@ async def test_calls_in_flight_when_their_worker_loses_them(tmp_path: Path) -> N
         facts = await used(stack, killed)
         assert of_type(facts, TurnAdopted)
         assert [row["claim"] for row in await arrivals(stack, killed)] == [1, 2]
+
+
+@pytest.mark.skipif(
+    "HEADSTART_TEST_SKILL_MS" not in os.environ,
+    reason="lasts as long as HEADSTART_TEST_SKILL_MS says; on a clock that jumps: test_turn_taken_over",
+)
+async def test_a_skill_as_long_as_asked_runs_once_while_workers_come_and_go(tmp_path: Path) -> None:
+    """Four times a worker joins and leaves again while one request is under way, so its partition moves or may move
+    eight times."""
+    skill_ms = int(os.environ["HEADSTART_TEST_SKILL_MS"])
+    delay = {"HEADSTART_DEMO_DELAY_MS": str(skill_ms)}
+    async with (
+        installation(tmp_path, EmbeddedBroker(tmp_path), RULES, settings=delay) as stack,
+        asyncio.timeout(PATIENCE_S + skill_ms / 1000),
+    ):
+        await stack.until_shared(1)
+        turn = await started(stack, WEATHER, skill_ms + 60_000)
+        await until(stack, turn, CallFired)
+        for number in range(2, 6):
+            newcomer = stack.start(f"turns {number}", "workers", "turns")
+            await until_ready(newcomer)
+            await asyncio.sleep(skill_ms / 8_000)
+            assert await newcomer.stop(grace_s=30) == 0
+            del stack.children[f"turns {number}"]
+        facts = await used(stack, turn)
+        assert [fact.claim for fact in of_type(facts, CallFired)] == [1]
+        assert [row["claim"] for row in await arrivals(stack, turn)] == [1]
+        [answered] = of_type(facts, CallAnswered)
+        print(f"\nthe skill took {answered.took_ms:,.0f} ms; adopted {len(of_type(facts, TurnAdopted))} times")
 
 
 async def used(stack: Installation, turn: str) -> list[Event]:
