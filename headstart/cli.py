@@ -8,6 +8,7 @@ import typer
 
 from headstart import (
     agents,
+    archive_commands,
     chat,
     dead,
     demo_journey,
@@ -31,7 +32,7 @@ app = typer.Typer(
 )  # fmt: skip
 for module in (
     up, demo_journey, chat, publish, log_reading, find_commands, replay_commands, diff_commands, suite_commands,
-    shadow_commands, keys, agents, remembered, dead, migrate,
+    shadow_commands, archive_commands, keys, agents, remembered, dead, migrate,
 ):  # fmt: skip
     module.register(app)
 

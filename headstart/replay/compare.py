@@ -8,18 +8,21 @@ have decided more than it lived to write: what goes beyond the recording is no d
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 import msgspec
 
 from headstart.replay.turns import TURN, ConversationLog, Replayed, TurnLog
 from streams.codec import Identity, Record, identity
+from streams.events import REGISTRY
 from streams.events.calling import CallFired, CallVoided
 from streams.events.turn import TurnCompleted
 from streams.fence import NOTE
 
 # What masking personal data changes by itself: a key is a hash over arguments.
 _MASKED: Final = frozenset({"key"})
+_NONE: Final = msgspec.NODEFAULT
 Canonical = dict[str, Any]
 
 
@@ -85,11 +88,25 @@ def compare_turn(
 
 
 def canonical(record: Record, redacted: bool = False) -> Canonical:
-    """A fact without what only its place says: its type and its fields."""
+    """A fact without what only its place says: its type and its fields, those that say their default left out."""
     data = msgspec.json.decode(record.value)
-    if redacted and isinstance(data, dict):
-        data = {key: value for key, value in data.items() if key not in _MASKED}
+    if isinstance(data, dict):
+        usual = _defaults(record.type)
+        hidden = _MASKED if redacted else frozenset()
+        data = {
+            key: value for key, value in data.items() if key not in hidden and (key not in usual or usual[key] != value)
+        }  # fmt: skip
     return {"type": record.type, "data": data}
+
+
+@cache
+def _defaults(kind: str) -> Mapping[str, Any]:
+    """What the fields of a type are when nothing is said, as JSON: an encoder may say it or not."""
+    cls = REGISTRY.get(kind)
+    if cls is None:
+        return {}
+    fields = msgspec.structs.fields(cls)
+    return {field.encode_name: msgspec.to_builtins(field.default) for field in fields if field.default is not _NONE}
 
 
 def _of_turn(facts: Iterable[tuple[Identity, Record]], redacted: bool) -> dict[int, list[Canonical]]:

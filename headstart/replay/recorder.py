@@ -16,6 +16,7 @@ from streams.codec import Record, decode
 from streams.errors import HeadstartError
 from streams.events.base import PromptRef
 from streams.events.calling import ApprovalAsked, CallClosed
+from streams.events.conversation import MemberForgotten
 from streams.events.generating import ModelAsked
 from streams.events.recalling import SkillsDiscovered
 from streams.events.registering import PromptRegistered, SetupRegistered, SkillRegistered
@@ -80,14 +81,17 @@ async def record(bus: Bus, selection: Selection, *, now_ms: int, origin: str = "
 
 def choose(recording: Recording, selection: Selection) -> Recording:
     """The part of a recording that a selection takes: those turns, what was said about their conversations, the
-    commands that were sent to them, and of the registries what they name."""
+    commands that were sent to them, and of the registries what they name. What was said by a member who was forgotten
+    since is left out, as in every projection."""
     logs = conversations(recording.events, recording.commands)
+    forgotten = _forgotten(logs.values())
     taken: list[Record] = []
     chosen: dict[str, ConversationLog] = {}
     for name, log in logs.items():
         turns = {
             turn.turn: turn for turn in log.turns.values()
             if selection.takes(turn.accepted, turn.facts[0].record.timestamp_ms)
+            and turn.accepted.at_ms > forgotten.get((turn.accepted.tenant, turn.accepted.user), -1)
         }  # fmt: skip
         if not turns:
             continue
@@ -151,6 +155,12 @@ async def read_to_end(bus: Bus, topic: str, starts: Mapping[int, int]) -> AsyncI
                     yield record
     finally:
         await reader.close()
+
+
+def _forgotten(logs: Iterable[ConversationLog]) -> dict[tuple[str, str], int]:
+    """Members who were forgotten, as (tenant, user), and when."""
+    events = [fact.event for log in logs for fact in log.notes if isinstance(fact.event, MemberForgotten)]
+    return {(event.tenant, event.user): event.at_ms for event in sorted(events, key=lambda event: event.at_ms)}
 
 
 def _about(record: Record, subjects: Collection[str]) -> bool:

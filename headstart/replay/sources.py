@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from headstart.replay.archive import read_archive
 from headstart.replay.files import read_recording
 from headstart.replay.recorder import Selection, choose, record
 from headstart.replay.recording import Recording
@@ -36,6 +37,9 @@ async def open_source(source: str, selection: Selection, settings: Settings) -> 
     """The turns of a source that the selection takes. Raises NotFound or InvalidInput for a file, Misconfigured when
     the log is wanted and HEADSTART_KAFKA is not set."""
     named = _named(source)
+    if source != LOG and named is None and Path(source).is_dir():
+        span = read_archive(Path(source), selection.since_ms, selection.until_ms, selection.partitions)
+        return choose(span, selection)
     if source != LOG and named is None:
         recording = read_recording(Path(source))
         return recording if selection == Selection() else choose(recording, selection)
