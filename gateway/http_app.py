@@ -22,7 +22,7 @@ from gateway.openai_api import response_routes
 from gateway.pages import Pages
 from gateway.response_object import MODEL
 from gateway.services import Services
-from streams.errors import HeadstartError
+from streams.errors import HeadstartError, NotFound
 
 WEB = Path(str(files("gateway"))) / "web"
 
@@ -55,13 +55,21 @@ def http_app(services: Services) -> Starlette:
         figure.rebuilt.set(feed.rebuilt)
         return Response(figure.text(), media_type=metrics.CONTENT_TYPE)
 
+    def names() -> list[str]:
+        """What can be asked for: agents and models as the service chooses, each agent, each model that runs."""
+        roster = services.roster
+        return [MODEL, *(f"{MODEL}/{agent}" for agent in roster.agents()), *roster.models()]
+
     async def models(request: Request) -> Response:
         await principal_of(services, request)
-        return json_response({"object": "list", "data": [model_object(MODEL)]})
+        return json_response({"object": "list", "data": [model_object(name) for name in names()]})
 
     async def model(request: Request) -> Response:
         await principal_of(services, request)
-        return json_response(model_object(request.path_params["model"]))
+        name = request.path_params["model"]
+        if name not in names():
+            raise NotFound("no worker runs this model now", code="model_not_found", param="model")
+        return json_response(model_object(name))
 
     async def failed(request: Request, error: Exception) -> Response:
         assert isinstance(error, HeadstartError)

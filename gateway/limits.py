@@ -24,8 +24,9 @@ class Limits:
     them all. connections: of any kind, with those that have shown no key yet. head_bytes, head_ms: how large a
     request's head may be and how long it may take; body_ms: the same for a body. idle_channels: conversations nobody
     listens to that are still folded, so that the next turn of each begins without reading the log.
-    repeat_after_ms: a keyed submit that is not accepted by then is looked for in the log. accept_ms: then the client
-    is told that no worker took it. longest_turn_ms: no turn may stay open longer than that. key_cache_ms: how long a
+    repeat_after_ms: a keyed submit that is not accepted by then is looked for in the log. accept_ms: for how long no
+    worker of turns must have been heard for the client to be told so, and a quarter of how long a turn may stay without
+    an owner while some are heard. longest_turn_ms: no turn may stay open longer than that. key_cache_ms: how long a
     verified key is believed. drain_ms: how long running HTTP streams may go on when the gateway stops.
     """
 

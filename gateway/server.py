@@ -34,6 +34,7 @@ from gateway.intake import Intake
 from gateway.limits import Limits
 from gateway.metrics import Metrics
 from gateway.replies import error_body, status_of
+from gateway.roster import Roster
 from gateway.services import Services
 from gateway.socket_protocol import SocketProtocol
 from memory.store import Store
@@ -75,7 +76,8 @@ class Gateway:
         self.services = Services(
             bus=bus, store=store, feed=feed, directory=directory,
             intake=Intake(bus, store, feed, directory, now_ms, secrets.token_bytes, self.name, settings.signing_key),
-            door=Door(store, limits, now_ms, settings.origins), limits=limits, metrics=Metrics(), now_ms=now_ms,
+            door=Door(store, limits, now_ms, settings.origins), roster=Roster(bus, now_ms), limits=limits,
+            metrics=Metrics(), now_ms=now_ms,
         )  # fmt: skip
         self._http = http_app(self.services)
         self.connections: set[Connection] = set()  # open sockets
@@ -87,6 +89,7 @@ class Gateway:
     async def start(self) -> None:
         """Raises Misconfigured or OSError when the port can not be had; the bus and the store must be open."""
         await self.services.feed.start()
+        await self.services.roster.start()
         listener = listen(self._settings.host, self._settings.port)
         self.port = listener.getsockname()[1]
         limits = self.services.limits
@@ -114,6 +117,7 @@ class Gateway:
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
             await self._serving
+        await self.services.roster.stop()
         await self.services.feed.stop()
 
     async def failed(self) -> None:

@@ -11,6 +11,7 @@ from gateway.feed import Feed
 from gateway.intake import Intake
 from gateway.limits import Limits
 from gateway.metrics import Metrics
+from gateway.roster import Roster
 from memory.store import Store
 from streams.bus import Bus
 
@@ -25,6 +26,7 @@ class Services:
     directory: Directory
     intake: Intake
     door: Door
+    roster: Roster
     limits: Limits
     metrics: Metrics
     now_ms: Callable[[], int]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -20,6 +20,9 @@ from gateway.services import Services
 from gateway.subscription import Subscription
 from memory.rows import Principal
 from streams.errors import HeadstartError, NotFound, PeerUnavailable, Refused
+
+FIRST_LOOK_MS: Final = 1_000  # after the submit: by then every worker has spoken twice
+UNOWNED: Final = 4  # times accept_ms that a turn may wait for an owner while workers are heard
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -82,6 +85,7 @@ def watch_turn(
     # The timers outlive the request: what they hold must be small.
     turn, fold = started.prepared.turn, started.prepared.channel.fold
     loop = asyncio.get_running_loop()
+    began_s = loop.time()
 
     def waits() -> bool:
         return turn in subscription.turns and turn not in subscription.accepted
@@ -101,9 +105,15 @@ def watch_turn(
     def give_up() -> None:
         if not waits():
             return
+        patience_ms = services.limits.accept_ms
+        silent_ms = services.roster.silent_ms()
+        too_long = loop.time() - began_s >= UNOWNED * patience_ms / 1000
         if fold.open_turns():
             # It stands behind another turn of its conversation, which is carried out: ask again later.
-            loop.call_later(services.limits.accept_ms / 1000, give_up)
+            loop.call_later(patience_ms / 1000, give_up)
+        elif silent_ms < patience_ms and not too_long:
+            # Somebody is at work, or was a moment ago: its partition may be on its way to another owner.
+            loop.call_later(max(FIRST_LOOK_MS, patience_ms - silent_ms) / 1000, give_up)
         else:
             on_error(
                 PeerUnavailable(
@@ -114,4 +124,4 @@ def watch_turn(
 
     if request.event_id:
         loop.call_later(services.limits.repeat_after_ms / 1000, lambda: spawn(look()) if waits() else None)
-    loop.call_later(services.limits.accept_ms / 1000, give_up)
+    loop.call_later(min(services.limits.accept_ms, FIRST_LOOK_MS) / 1000, give_up)

@@ -112,7 +112,7 @@ class TopicEpoch(Event, frozen=True, kw_only=True):
 class WorkerAlive(Event, frozen=True, kw_only=True):
     """Sent every 500 ms. running: work items in progress; capacity: how many side by side; waiting: taken up and not
     begun, for want of a place; ended: how many have ended since the worker started. partitions: of its stage's topic.
-    leaving: the last word of a worker that drains."""
+    models, agents: what it can be asked for by name. leaving: the last word of a worker that drains."""
 
     worker: str
     stage: str
@@ -124,3 +124,4 @@ class WorkerAlive(Event, frozen=True, kw_only=True):
     leaving: bool = False
     waiting: int = 0
     ended: int = 0
+    agents: tuple[str, ...] = ()

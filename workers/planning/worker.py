@@ -88,7 +88,7 @@ class TurnsWorker:
         running, held = (owner.running, tuple(sorted(owner.partitions))) if owner else (0, ())
         return WorkerAlive(
             worker=self.name, stage="turns", at_ms=int(time.time() * 1000), running=running, partitions=held,
-            leaving=leaving,
+            leaving=leaving, agents=tuple(sorted(owner.setup.agents)) if owner else (),
         )  # fmt: skip
 
     def _gate(self) -> ServiceGate:
