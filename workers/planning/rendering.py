@@ -20,6 +20,7 @@ from workers.planning.context import Context, context_of
 from workers.planning.planned_call import PlannedCall
 
 RESULT_CHARS: Final = 1_200  # of one call's result in the answer prompt: about 300 tokens
+IN_DOUBT: Final = " (nobody knows whether it was done)"
 _HANDLES: Final = frozenset({"id"})  # what is for machines, in a list of things that have names
 
 
@@ -38,7 +39,18 @@ def plan_values(
 def answer_values(
     accepted: TurnAccepted, question: str, recalled: Recalled, calls: Sequence[PlannedCall], agent: Agent
 ) -> dict[str, Any]:
-    """Variables of an answer prompt. results: one per answered call; failed: one per call without a result. An
+    """Variables of an answer prompt. results: one per answered call; failed: one per call without a result, and whether
+    that is in doubt. An outcome that calls share is told once."""
+    context = context_of(recalled, agent, {manifest.name for manifest in manifests})
+    skills = [_skill(manifest.name, manifest.description, manifest.parameters) for manifest in manifests]
+    skills += [_skill(tool.name, tool.description, tool.parameters) for tool in tools]
+    return {**_common(accepted, question, context), "skills": skills}
+
+
+def answer_values(
+    accepted: TurnAccepted, question: str, recalled: Recalled, calls: Sequence[PlannedCall], agent: Agent
+) -> dict[str, Any]:
+    """Variables of an answer prompt. results: one per answered call; failed: one per call without a result, with what that means. An
     outcome that calls share is told once."""
     context = context_of(recalled, agent, {_name(call) for call in calls})
     results = [
@@ -55,7 +67,11 @@ def answer_values(
         for item in accepted.input
         if item.kind == "function_call_output"
     ]
-    failed = [_name(call) for call in calls if call.state == "failed" and call.adopts < 0]
+    failed = [
+        _name(call) + (IN_DOUBT if call.in_doubt else "")
+        for call in calls
+        if call.state == "failed" and call.adopts < 0
+    ]
     examples = [{"question": example.question, "answer": example.answer} for example in context.examples]
     common = _common(accepted, question, context)
     return {**common, "results": results, "failed": failed, "examples": examples}

@@ -78,3 +78,11 @@ def test_a_call_without_a_result_is_named() -> None:
     failed = answered("")
     failed.state = "failed"
     assert answer_values(ACCEPTED, "Who?", RECALLED, [failed], load_all()["desk"])["failed"] == ["find"]
+
+
+def test_a_call_whose_effect_is_in_doubt_is_not_told_as_one_that_was_not_done() -> None:
+    doubted = answered("")
+    doubted.state, doubted.in_doubt = "failed", True
+    prompt = load_all()["recruiter"].answer.prompt
+    told = prompt.render(**answer_values(ACCEPTED, "Who?", RECALLED, [doubted], load_all()["recruiter"]))
+    assert "No result from: find (nobody knows whether it was done)" in told[-1].content
