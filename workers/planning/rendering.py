@@ -41,17 +41,6 @@ def answer_values(
 ) -> dict[str, Any]:
     """Variables of an answer prompt. results: one per answered call; failed: one per call without a result, and whether
     that is in doubt. An outcome that calls share is told once."""
-    context = context_of(recalled, agent, {manifest.name for manifest in manifests})
-    skills = [_skill(manifest.name, manifest.description, manifest.parameters) for manifest in manifests]
-    skills += [_skill(tool.name, tool.description, tool.parameters) for tool in tools]
-    return {**_common(accepted, question, context), "skills": skills}
-
-
-def answer_values(
-    accepted: TurnAccepted, question: str, recalled: Recalled, calls: Sequence[PlannedCall], agent: Agent
-) -> dict[str, Any]:
-    """Variables of an answer prompt. results: one per answered call; failed: one per call without a result, with what that means. An
-    outcome that calls share is told once."""
     context = context_of(recalled, agent, {_name(call) for call in calls})
     results = [
         {
