@@ -1,4 +1,4 @@
-"""`headstart find`: turns of the log, or of a recording, that fit a description."""
+"""`headstart find` and `headstart timeline`: turns that fit a description, and one turn on its time axis."""
 
 from __future__ import annotations
 
@@ -6,22 +6,46 @@ import asyncio
 import os
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import orjson
 import typer
 
+from headstart.replay import spans
 from headstart.replay.finding import Wanted, slow
 from headstart.replay.finding import find as matching
-from headstart.replay.sources import LOG, open_source, selection
+from headstart.replay.sources import LOG, open_source, selection, turn_id
 from headstart.replay.steps import TurnSteps
 from headstart.replay.turns import TurnLog, turn_logs
 from headstart.replay_commands import Since, Until
+from streams.errors import NotFound
 from streams.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
     app.command("find")(find)
+    app.command("timeline")(timeline)
+
+
+def timeline(
+    turn: Annotated[str, typer.Argument(help="a turn id (turn_…) or a response id (resp_…)")],
+    source: Annotated[str, typer.Option("--from", help="a recording or an archive instead of the log")] = "",
+    svg: Annotated[Path | None, typer.Option(help="write a picture")] = None,
+    perfetto: Annotated[Path | None, typer.Option(help="write a trace for ui.perfetto.dev")] = None,
+) -> None:
+    """A turn on one time axis: route, recall, models, each call from opening to answer, what ran beside what."""
+    name = turn_id(turn)
+    recording = asyncio.run(open_source(source or name, selection(turns=[name]), Settings.from_env(os.environ)))
+    found = [log for log in turn_logs(recording.events) if log.turn == name]
+    if not found:
+        raise NotFound(f"{name} is not there", hint="it may be older than the log's retention")
+    axis = spans.axis_of(found[0])
+    sys.stdout.write(spans.text(axis))
+    if svg is not None:
+        svg.write_text(spans.svg(axis))
+    if perfetto is not None:
+        perfetto.write_text(spans.perfetto(axis))
 
 
 def find(

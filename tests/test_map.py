@@ -50,7 +50,7 @@ PURE = (
     "headstart/replay/inputs.py", "headstart/replay/compare.py", "headstart/replay/redaction.py",
     "headstart/replay/result.py", "headstart/replay/steps.py", "headstart/replay/diff.py",
     "headstart/replay/diff_text.py", "headstart/replay/diff_html.py", "headstart/replay/changing.py",
-    "headstart/replay/finding.py",
+    "headstart/replay/finding.py", "headstart/replay/spans.py",
     "headstart/client_state.py", "headstart/timeline.py", "headstart/turn_view.py",
 )  # fmt: skip
 NOT_PURE = {"workers/toolcalls/vllm_adapter.py"}  # the one file of the parser that knows vLLM

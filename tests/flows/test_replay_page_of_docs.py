@@ -110,7 +110,7 @@ async def _walk(
 
 
 def _reads_the_log(command: str) -> bool:
-    started = command.startswith(("headstart find log", "headstart turn", "headstart record"))
+    started = command.startswith(("headstart find log", "headstart turn", "headstart timeline", "headstart record"))
     return started and "--from" not in command and "--source" not in command
 
 

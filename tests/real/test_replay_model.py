@@ -4,6 +4,7 @@ can see what the prompt changed."""
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -43,7 +44,7 @@ pytestmark = [
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def model() -> AsyncIterator[Models]:
-    models = await load_models(Settings.from_env({}))
+    models = await load_models(Settings.from_env({"HOME": os.environ["HOME"]}))
     try:
         await models.start()
         yield models
