@@ -29,6 +29,7 @@ from streams.topology import EVENTS
 log = logging.getLogger(__name__)
 HOME_PARTITIONS = 4  # enough that the turns of one gateway spread over several workers, and few enough to read
 WATCH_MS = 5000  # lag without progress for so long means that the reader hangs: it is rebuilt
+UNKNOWN_PAUSE_S = 0.05  # before a reader that fails for a reason that nobody knows is asked again
 HISTORY_WAIT_MS = 50  # records up to the live position are there already; this only bounds a broker's hiccup
 READS_AT_ONCE = 16  # of history: each holds what its client fetched ahead, up to some megabytes; the others wait
 T = TypeVar("T")
@@ -73,7 +74,11 @@ class Feed:
     steps and records count what was folded and what was read; the difference is what filtering by key saved.
     """
 
-    def __init__(self, bus: Bus, store: Store, limits: Limits, now_ms: Callable[[], int], seed: int = 0) -> None:
+    def __init__(
+        self, bus: Bus, store: Store, limits: Limits, now_ms: Callable[[], int], seed: int = 0,
+        watch_ms: int = WATCH_MS,
+    ) -> None:  # fmt: skip
+        self._watch_ms = watch_ms
         self.records = 0
         self.steps = 0
         self.rebuilt = 0
@@ -118,7 +123,7 @@ class Feed:
 
     def healthy(self) -> bool:
         """Whether the reader makes progress or has nothing to read, as far as the last look says."""
-        return self._now_ms() - self._progress_at_ms < 3 * WATCH_MS
+        return self._now_ms() - self._progress_at_ms < 3 * self._watch_ms
 
     @property
     def partition_count(self) -> int:
@@ -313,6 +318,13 @@ class Feed:
                     log.warning("the reader of events failed and is rebuilt: %s", error)
                     await self._rebuild()
                 continue
+            except Exception:
+                # Whatever it is, the gateway reads on: it would be deaf and look alive otherwise.
+                log.exception("the reader of events failed in a way of its own and is rebuilt")
+                await asyncio.sleep(UNKNOWN_PAUSE_S)
+                if reader is self._reader:
+                    await self._rebuild()
+                continue
             if reader is self._reader:
                 self._dispatch(records)
 
@@ -345,7 +357,7 @@ class Feed:
         """Progress, not a living task, is health: lag that does not shrink means that the reader hangs."""
         seen: dict[int, int] = {}
         while True:
-            await asyncio.sleep(WATCH_MS / 1000)
+            await asyncio.sleep(self._watch_ms / 1000)
             try:
                 stuck = False
                 for partition, at in list(self._next.items()):

@@ -1,0 +1,130 @@
+"""Progress, not a living task, is health: who has lag and makes none is rebuilt, and meanwhile the doors say so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import pytest
+
+from streams.bus import Reader, Start
+from streams.codec import Record
+from streams.memory_bus import MemoryBroker, MemoryBus
+from streams.progress import STALL_MS, Progress
+from tests.support.gateways import PATIENCE_S, Rig, text_of
+
+WATCH_MS = 5
+
+
+class DeafBus(MemoryBus):
+    """Readers of `events` opened while `deaf` never give a record again, though they are asked and answer."""
+
+    deaf = False
+    broken = False
+
+    async def reader(self, topic: str, start: Mapping[int, Start], *, gather_ms: int = 0) -> Reader:  # type: ignore[override]
+        made: Reader = await super().reader(topic, start)
+        batch, deaf = made.batch, self.deaf
+
+        async def heard(max_records: int = 500, wait_ms: int = 500) -> list[Record]:
+            if self.broken and start:
+                raise ZeroDivisionError("a defect of the client")
+            if deaf and len(start) > 1:  # the one that follows the live log
+                await asyncio.sleep(0)
+                return []
+            return await batch(max_records, wait_ms)
+
+        made.batch = heard  # type: ignore[method-assign]
+        return made
+
+
+@pytest.mark.asyncio
+async def test_a_reader_that_hears_nothing_is_rebuilt_and_the_doors_say_so() -> None:
+    buses: list[DeafBus] = []
+    broker = MemoryBroker(4)
+
+    async def open_bus() -> DeafBus:
+        bus = DeafBus(broker)
+        bus.deaf = len(buses) == 1  # the gateway's; the rig's own comes first
+        await bus.start()
+        buses.append(bus)
+        return bus
+
+    async with Rig(open_bus=open_bus) as rig, asyncio.timeout(PATIENCE_S):
+        gateway = await rig.gateway()
+        feed = gateway.services.feed
+        # Looked after often from its next look on; that one is made to come now.
+        watch = feed._tasks[1]
+        watch.cancel()
+        feed._watch_ms = WATCH_MS
+        feed._tasks[1] = asyncio.create_task(feed._watch())
+        async with rig.socket(gateway) as socket, rig.http(gateway) as http:
+            await socket.create("is anybody there?")
+            while feed.healthy() or feed.rebuilt < 3:  # noqa: ASYNC110 - the watch has no event for it
+                await asyncio.sleep(0.001)
+            health, ready = await http.get("/healthz"), await http.get("/readyz")
+            assert (health.status_code, health.json()["status"]) == (503, "stuck")
+            assert (ready.status_code, ready.json()["failing"]) == (503, ["log"])
+            buses[1].deaf = False  # the next one that is opened hears
+            assert text_of(await socket.until_end()) == "is anybody there?"
+            assert feed.rebuilt > 0
+            while not feed.healthy():  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.001)
+            assert (await http.get("/readyz")).status_code == 200
+
+
+@pytest.mark.asyncio
+async def test_a_reader_that_fails_in_a_way_nobody_knows_does_not_leave_the_gateway_deaf() -> None:
+    buses: list[DeafBus] = []
+    broker = MemoryBroker(4)
+
+    async def open_bus() -> DeafBus:
+        bus = DeafBus(broker)
+        await bus.start()
+        buses.append(bus)
+        return bus
+
+    async with Rig(open_bus=open_bus) as rig, asyncio.timeout(PATIENCE_S):
+        gateway = await rig.gateway()
+        buses[1].broken = True
+        while not gateway.services.feed.rebuilt:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.001)
+        buses[1].broken = False
+        async with rig.socket(gateway) as socket:
+            await socket.create("still here")
+            assert text_of(await socket.until_end()) == "still here"
+
+
+def test_lag_without_progress_twice_means_that_a_reader_is_stuck() -> None:
+    progress = Progress()
+    assert not progress.polled(0, 5)
+    assert not progress.polled(STALL_MS - 1, 0)
+    assert progress.polled(STALL_MS, 0)  # time to ask how far the log goes
+    assert not progress.compared(STALL_MS, 7)  # lag once may be records on their way
+    assert not progress.polled(STALL_MS + 1, 0)
+    assert progress.polled(2 * STALL_MS, 0)
+    assert progress.compared(2 * STALL_MS, 7)
+
+
+@pytest.mark.parametrize("between", [(0, 0), (3, None)])
+def test_what_is_no_lag_and_what_is_progress_begin_anew(between: tuple[int, int | None]) -> None:
+    records, lag = between
+    progress = Progress()
+    progress.polled(0, 1)
+    assert progress.polled(STALL_MS, 0)
+    assert not progress.compared(STALL_MS, 7)
+    if records:
+        assert not progress.polled(STALL_MS + 1, records)
+    else:
+        assert progress.polled(2 * STALL_MS, 0)
+        assert not progress.compared(2 * STALL_MS, lag)
+    assert progress.polled(4 * STALL_MS, 0)
+    assert not progress.compared(4 * STALL_MS, 7)
+
+
+def test_a_broker_that_does_not_say_how_far_the_log_goes_counts_as_lag() -> None:
+    progress = Progress()
+    progress.polled(0, 1)
+    for look in (1, 2):
+        assert progress.polled(look * STALL_MS, 0)
+        assert progress.compared(look * STALL_MS, None) == (look == 2)
