@@ -27,10 +27,10 @@ def claim_hash(turn: str) -> str:
     return ids.digest_hex(ids.digest_hex("call", turn, "schedule_interview@1", said)[:32])
 
 
-async def claim(scene: World, turn: str) -> None:
+async def claim(scene: World, turn: str, writer: str = OTHER) -> None:
     """The other worker takes the claim, or renews it."""
     now_ms = int(jumping_clock.clock_ms())
-    assert await scene.store.claim(turn, 0, claim_hash(turn), 1, LEASE_MS, OTHER, now_ms)
+    assert await scene.store.claim(turn, 0, claim_hash(turn), 1, LEASE_MS, writer, now_ms)
 
 
 def fired() -> CallFired:
@@ -39,10 +39,10 @@ def fired() -> CallFired:
     )  # fmt: skip
 
 
-async def planned(scene: World) -> str:
-    """A turn whose only call the other worker has claimed; this worker owns it, and its plan is committed."""
+async def planned(scene: World, writer: str = OTHER) -> str:
+    """A turn whose only call is claimed already; this worker owns it, and its plan is committed."""
     turn = await scene.submit(scene.conversation(), "An interview with Anna", agent="recruiter", deadline_ms=60_000)
-    await claim(scene, turn)
+    await claim(scene, turn, writer)
     await scene.write(await scene.request("plan"), PLAN)
     await scene.facts(turn, frozenset({PlanCommitted.TYPE}))
     return turn
@@ -79,11 +79,12 @@ def test_whoever_renews_the_claim_brings_the_outcome() -> None:
     jumping_clock.run(body())
 
 
-def test_a_claim_that_nobody_renews_is_in_doubt_and_nothing_is_sent() -> None:
+@pytest.mark.parametrize("writer", [OTHER, "turns/0"], ids=["another worker", "an earlier life here"])
+def test_a_claim_that_nobody_renews_is_in_doubt_and_nothing_is_sent(writer: str) -> None:
     async def body() -> None:
         async with world(clock_ms=jumping_clock.clock_ms, patience_s=100) as scene:
             await scene.owner()
-            turn = await planned(scene)
+            turn = await planned(scene, writer)
             begun_ms = jumping_clock.clock_ms()
             await scene.write(await scene.request("answer"), "I do not know.")
             assert jumping_clock.clock_ms() - begun_ms >= LEASE_MS - 1_000

@@ -52,7 +52,6 @@ class Caller:
     ) -> None:
         self._store, self._registry, self._executor = store, registry, executor
         self._writer, self.clock_ms = writer, clock_ms
-        self._unknown: set[tuple[str, int]] = set()  # sent from here under a claim, without an outcome in the log
 
     async def fire(self, accepted: TurnAccepted, item: Fire, make_writer: MakeWriter, deliver: Deliver) -> None:
         """Sends one call and writes its facts. A cancel aborts the request; nothing more is written then. Raises
@@ -60,16 +59,6 @@ class Caller:
 
         make_writer: the writer of the call's stage for a claim's number.
         """
-        try:
-            await self._fire(accepted, item, make_writer, deliver)
-        except PeerError:
-            raise
-        except BaseException:
-            self._unknown.discard(_ledger_key(accepted, item))
-            raise
-        self._unknown.discard(_ledger_key(accepted, item))
-
-    async def _fire(self, accepted: TurnAccepted, item: Fire, make_writer: MakeWriter, deliver: Deliver) -> None:
         number, sent_before = item.claim, False
         started = time.perf_counter()
         pure = item.manifest.effect == "pure"
@@ -82,7 +71,6 @@ class Caller:
                 number, sent_before = won
             course = _Course(self, accepted, item, number, make_writer(number), sent_before)
             if not pure:
-                self._unknown.add(_ledger_key(accepted, item))
                 await course.announce()
             async with course.alive():
                 outcome = await self._executor.call(
@@ -171,7 +159,9 @@ class Caller:
                     raise OurError("this request was carried out before; ask for it anew", code="approval_used")
                 if earlier.argument_hash == wanted:
                     return None
-            elif earlier is not None and (earlier.writer != claimant or _ledger_key(accepted, item) in self._unknown):
+            elif earlier is not None and earlier.argument_hash != wanted and earlier.writer == claimant:
+                await self._settle(accepted, item, earlier.number, "voided")  # fired here, and it changed since
+            elif earlier is not None:  # of another worker, or of an earlier life of the turn here
                 if self.clock_ms() < earlier.lease_until_ms:
                     await asyncio.sleep(CLAIM_RETRY_S)  # whoever has it may be alive: then its outcome comes
                     continue
@@ -182,8 +172,6 @@ class Caller:
                     if not sent_before:
                         raise OurError("an earlier attempt may have had its effect", code="call_in_doubt")
                 number = max(number, earlier.number + 1)
-            elif earlier is not None and earlier.argument_hash != wanted:  # fired here, and voided since
-                await self._settle(accepted, item, earlier.number, "voided")
             if await patiently(functools.partial(self.hold, accepted, item, number), until_ms, self.clock_ms):
                 return number, sent_before
             await asyncio.sleep(CLAIM_RETRY_S)

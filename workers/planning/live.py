@@ -67,6 +67,7 @@ class LiveTurn:
         self._waiting: list[Input] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._calls: dict[int, asyncio.Task[None]] = {}
+        self._sent: set[int] = set()
         self._over_bus: set[int] = set()
         self._placed: dict[str, int] = {}
         self._timer: Timer | None = None
@@ -188,8 +189,8 @@ class LiveTurn:
         return self._unwritten or self.writer.broken
 
     def fired(self, call: int) -> bool:
-        """This very life of the turn sent the call."""
-        return call in self._calls
+        """This very life of the turn sends the call: it has the claim, where one is needed."""
+        return call in self._sent
 
     def settled_elsewhere(self, item: Called) -> None:
         """Another worker's outcome of a call counts: what this life still does about the call is over."""
@@ -207,8 +208,11 @@ class LiveTurn:
         conversation, turn, stage = self.accepted.conversation, self.accepted.turn, f"call.{command.call}"
 
         def writer(number: int) -> StageWriter:
+            self._sent.add(command.call)
             return StageWriter(self._bus, conversation, turn, stage, number, self._writer_name)
 
+        if command.manifest.effect == "pure":
+            self._sent.add(command.call)
         self._calls[command.call] = self._start(self._send(command, writer))
         if command.manifest.bus:
             self._over_bus.add(command.call)
