@@ -12,6 +12,9 @@ from streams.codec import Record
 from streams.memory_bus import MemoryBroker, MemoryBus
 from streams.progress import STALL_MS, Progress
 from tests.support.gateways import PATIENCE_S, Rig, text_of
+from tests.support.generations import HandClock, ask, make_worker, read_until, request, seen
+from workers.generation.engine import EngineUnavailable
+from workers.generation.scripted_engine import ScriptedEngine
 
 WATCH_MS = 5
 
@@ -93,6 +96,32 @@ async def test_a_reader_that_fails_in_a_way_nobody_knows_does_not_leave_the_gate
         async with rig.socket(gateway) as socket:
             await socket.create("still here")
             assert text_of(await socket.until_end()) == "still here"
+
+
+@pytest.mark.asyncio
+async def test_a_generation_worker_ends_with_its_engine() -> None:
+    """It would take every request otherwise: whoever places them sees a worker with nothing to do."""
+
+    class Mortal(ScriptedEngine):
+        why = ""
+
+        def broken(self) -> str:
+            return self.why
+
+    bus = MemoryBus(MemoryBroker(2))
+    await bus.start()
+    engine = Mortal(lambda _: "text")
+    worker = await make_worker(bus, engine, HandClock())
+    async with asyncio.timeout(PATIENCE_S):
+        ended = asyncio.create_task(worker.failed())
+        await ask(bus, request())
+        await read_until(bus, seen("answer.finished"))
+        assert not ended.done()
+        engine.why = "its process was killed"
+        with pytest.raises(EngineUnavailable, match="its process was killed") as caught:
+            await ended
+        assert (caught.value.code, caught.value.facts["model"]) == ("engine_broken", "default")
+        await worker.stop(0)
 
 
 def test_lag_without_progress_twice_means_that_a_reader_is_stuck() -> None:

@@ -161,6 +161,10 @@ class Engine(Protocol):
     async def ready(self) -> bool:
         """Whether a request would be taken now."""
 
+    def broken(self) -> str:
+        """Why it can never take a request again, "" while it can: a process that holds such an engine has to end. A
+        server elsewhere that is away is not broken, it may come back."""
+
     def running(self) -> int:
         """How many requests are inside the engine."""
 

@@ -106,6 +106,9 @@ class OpenAIEngine:
             return False
         return True
 
+    def broken(self) -> str:
+        return ""
+
     def running(self) -> int:
         return len(self._running)
 

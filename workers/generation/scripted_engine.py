@@ -163,6 +163,9 @@ class ScriptedEngine:
     async def ready(self) -> bool:
         return self._open
 
+    def broken(self) -> str:
+        return ""
+
     def running(self) -> int:
         return len(self._running)
 

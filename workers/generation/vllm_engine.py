@@ -145,6 +145,12 @@ class VllmEngine:
     async def ready(self) -> bool:
         return self._tokenizer is not None and self._engine is not None and not self._engine.errored
 
+    def broken(self) -> str:
+        engine = self._engine
+        if engine is None or not engine.errored:
+            return ""
+        return f"the process of vLLM's engine has ended: {engine.dead_error!r}"
+
     def running(self) -> int:
         return len(self._running)
 

@@ -31,6 +31,7 @@ from streams.lanes import Lanes, LaneWork
 from streams.process import Running
 from streams.settings import Settings
 from streams.topology import GENERATIONS
+from workers.generation.engine import EngineUnavailable
 from workers.generation.generation import ABORTED, LEAVING, Generation
 from workers.generation.liveness import Liveness
 from workers.generation.models import Models, load_models
@@ -197,7 +198,12 @@ class GenerationWorker(LaneWork):
             self._newest.popitem(last=False)
 
     async def _tick(self) -> None:
+        """Raises EngineUnavailable (`engine_broken`) once an engine can never answer again: a worker that went on would
+        be given work, since it has nothing to do."""
         while True:
+            for name, engine in self._models.engines.items():
+                if why := engine.broken():
+                    raise EngineUnavailable(why, code="engine_broken", model=name)
             await self.tick()
             await asyncio.sleep(TICK_MS / 1000)
 
