@@ -11,10 +11,14 @@ import pytest
 from memory.rows import Change
 from streams import ids
 from streams.codec import Record
-from streams.events.generating import AnswerDelta
+from streams.events.generating import AnswerDelta, AnswerFinished, GenerationAbort
+from streams.events.intake import TurnSubmit
+from streams.memory_bus import MemoryBroker, MemoryBus
+from tests.bench.clients import TurnWentWrong
 from tests.bench.driving import Load, TurnTimes
 from tests.bench.figures import Spread, spread
-from tests.bench.gateway import sockets
+from tests.bench.gateway import cancel, generation_writer, sockets
+from tests.bench.gateway.chat_stream import ChatClient
 from tests.bench.gateway.consumed import Handler, Task
 from tests.bench.gateway.live import ARRIVED, BUDGET_MS, Level
 from tests.bench.gateway.log_writer import Stream
@@ -23,7 +27,10 @@ from tests.bench.gateway.proxying import LITELLM, Way
 from tests.bench.gateway.slow_worker import Hashed
 from tests.bench.gateway.traffic import Cost, per_other_us
 from tests.support.gateways import PATIENCE_S, Rig, of_log
-from tests.support.turn_script import journey
+from tests.support.generations import CONVERSATION, TURN, ask, counting, read_until, request, seen
+from tests.support.openai_server import OpenAIServer, serve
+from tests.support.turn_script import Line, journey
+from workers.generation.scripted_engine import ScriptedEngine
 
 PIECES = ["one ", "two ", "ü" * 70_000, "four"]  # the third is a frame with a long length
 
@@ -112,6 +119,78 @@ async def test_what_the_log_writer_writes_is_shown_whole() -> None:
             while deltas < 5:
                 deltas += (await client.next())["type"] == "response.output_text.delta"
         assert len(stream.gaps_ms) == 4
+
+
+@pytest.mark.asyncio
+async def test_the_cheapest_generation_worker_answers_until_it_is_told() -> None:
+    bus = MemoryBus(MemoryBroker(2))
+    await bus.start()
+    streams: list[Stream] = []
+    reader = await bus.reader("generations", {0: "latest", 1: "latest"})
+    working = asyncio.create_task(generation_writer.take(bus, reader, streams))
+    await ask(bus, request())
+    async with asyncio.timeout(PATIENCE_S):
+        while not streams:  # noqa: ASYNC110 - the writer tells nobody
+            await asyncio.sleep(0)
+        for _ in range(3):
+            await streams[0].say()
+        await streams[0].finish()
+        facts = counting(await read_until(bus, seen("answer.finished")))
+        assert [identity.seq for identity, _ in facts] == [0, 1, 2, 3, 4]
+        ended = facts[-1][1]
+        assert isinstance(ended, AnswerFinished)
+        assert (ended.reason, ended.usage.completion) == ("stop", 3)
+        abort = GenerationAbort(conversation=CONVERSATION, turn=TURN, step="answer", epoch=1, at_ms=1)
+        await ask(bus, abort)
+        while streams:  # noqa: ASYNC110 - nor of an abort
+            await asyncio.sleep(0)
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    await bus.stop()
+
+
+@pytest.mark.asyncio
+async def test_a_cancel_is_timed_to_the_last_token_and_to_the_end() -> None:
+    def script(submit: TurnSubmit) -> list[Line]:
+        return journey(["word "] * 60, hold_after=30)
+
+    async with Rig(script) as rig, asyncio.timeout(PATIENCE_S):
+        gateway = await rig.gateway()
+        found = await cancel.cancels(f"http://127.0.0.1:{gateway.port}", [rig.key], 2, 4)
+    assert len(found.last_ms) == len(found.terminal_ms) == len(found.after) == 4
+    assert all(0 <= last <= end for last, end in zip(found.last_ms, found.terminal_ms, strict=True))
+    assert all(count <= 30 for count in found.after)
+
+
+@pytest.mark.asyncio
+async def test_a_turn_that_ends_by_itself_is_no_cancel() -> None:
+    async with Rig(lambda submit: journey(["word "])) as rig, asyncio.timeout(PATIENCE_S):
+        gateway = await rig.gateway()
+        with pytest.raises(ExceptionGroup) as caught:
+            await cancel.cancels(f"http://127.0.0.1:{gateway.port}", [rig.key], 1, 1)
+    assert caught.group_contains(TurnWentWrong, match="it was not cancelled")
+
+
+@pytest.mark.asyncio
+async def test_one_client_for_every_server_of_chat_completions() -> None:
+    """Against the scripted server and against the gateway: as many deltas as tokens, the connection used again."""
+    engine = ScriptedEngine(lambda request: "".join(f"{number:03d}" for number in range(10)))
+    async with serve(OpenAIServer(engine)) as url, Rig(lambda submit: journey(["a", "b", "c"])) as rig:
+        gateway = await rig.gateway()
+        for place, model, key, tokens, expected in (
+            (url, "scripted", "none", None, 10),
+            (url, "scripted", "none", 1, 1),
+            (f"http://127.0.0.1:{gateway.port}/v1", "headstart", rig.key, None, 3),
+        ):
+            client = ChatClient(place, model, [key])
+            async with asyncio.timeout(PATIENCE_S):
+                for _ in range(2):
+                    times = await client.turn(0, "go on", tokens)
+                    assert len(times.deltas) == expected
+            client.close()
+        refused = ChatClient(f"http://127.0.0.1:{gateway.port}/v1", "headstart", ["no key"])
+        with pytest.raises(TurnWentWrong, match="401"):
+            await refused.turn(0, "go on")
 
 
 def test_gaps_count_between_deltas_of_one_stream_while_counting() -> None:

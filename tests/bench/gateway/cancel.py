@@ -75,10 +75,10 @@ async def run(world: World) -> Section:
     found = []
     async with installed(world.folder / "cancel", kafka_home=world.kafka_home, separate=True) as running:
         url, keys = running.where.url, running.where.keys
-        await _cancels(url, keys, 1, 2)  # so that groups are joined and pools filled
-        for clients, cancels in zip(CLIENTS, CANCELS_QUICK if world.quick else CANCELS, strict=True):
-            world.say(f"  cancel: {cancels} cancels by {clients} clients …")
-            found.append(await _cancels(url, keys, clients, cancels))
+        await cancels(url, keys, 1, 2)  # so that groups are joined and pools filled
+        for clients, count in zip(CLIENTS, CANCELS_QUICK if world.quick else CANCELS, strict=True):
+            world.say(f"  cancel: {count} cancels by {clients} clients …")
+            found.append(await cancels(url, keys, clients, count))
     rows, figures = [], []
     for one in found:
         last, terminal, after = spread(one.last_ms), spread(one.terminal_ms), spread(one.after)
@@ -97,12 +97,13 @@ async def run(world: World) -> Section:
     return Section("cancel", f"{text}\n\n{table(head, rows)}", {"rows": figures})
 
 
-async def _cancels(url: str, keys: list[str], clients: int, cancels: int) -> Figures:
+async def cancels(url: str, keys: list[str], clients: int, count: int) -> Figures:
+    """`count` of them by so many clients, each at its own pace."""
     found, chance = Figures(clients), random.Random(SEED)
     opened = await sockets.open_sockets(url, keys, clients)
 
     async def one_after_the_other(socket: sockets.Socket) -> None:
-        for number_ in range(cancels // clients):
+        for number_ in range(count // clients):
             await asyncio.sleep(chance.random() / TOKENS_PER_SECOND)
             turn = Turn(chance.randint(*TOKENS), asyncio.get_running_loop().create_future())
             socket.on_frame = turn.seen

@@ -56,11 +56,7 @@ class ChatClient:
             if line.startswith(DONE):
                 await self._finish(index, reader, writer)
                 return times
-            if (
-                line.startswith(EVENT)
-                and b'"content":"' in line.replace(b'": "', b'":"')
-                and b'"content":""' not in line
-            ):
+            if line.startswith(EVENT) and TEXT.search(line):
                 times.deltas.append((clock(), ""))
         raise TurnWentWrong("the stream was cut")
 

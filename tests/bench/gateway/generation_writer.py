@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from memory.opening import open_bus
-from streams.bus import Start
+from streams.bus import Bus, Reader, Start
 from streams.codec import decode
 from streams.events.generating import GenerationAbort, GenerationRequested
 from streams.process import new_event_loop
@@ -27,6 +27,19 @@ from tests.bench.gateway.log_writer import Stream, pace
 from tests.bench.scenarios import TOKENS_PER_SECOND
 
 
+async def take(bus: Bus, reader: Reader, streams: list[Stream]) -> None:
+    """Begins an answer for every request, and lets go of those that are aborted; without end."""
+    while True:
+        for record in await reader.batch():
+            event = decode(record)
+            if isinstance(event, GenerationRequested):
+                stream = Stream(bus, event.conversation, event.turn, event.epoch)
+                await stream.begin()
+                streams.append(stream)
+            elif isinstance(event, GenerationAbort):
+                streams[:] = [stream for stream in streams if stream.turn != event.turn]
+
+
 async def write(ready: Path, gaps: Path, settings: Settings) -> None:
     told = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
@@ -34,19 +47,9 @@ async def write(ready: Path, gaps: Path, settings: Settings) -> None:
     async with open_bus(settings, "bench-generation") as bus:
         starts: dict[int, Start] = dict.fromkeys(range(await bus.partitions_of(GENERATIONS.name)), "latest")
         reader = await bus.reader(GENERATIONS.name, starts)
-
-        async def take() -> None:
-            while True:
-                for record in await reader.batch():
-                    event = decode(record)
-                    if isinstance(event, GenerationRequested):
-                        stream = Stream(bus, event.conversation, event.turn, event.epoch)
-                        await stream.begin()
-                        streams.append(stream)
-                    elif isinstance(event, GenerationAbort):
-                        streams[:] = [stream for stream in streams if stream.turn != event.turn]
-
-        working = [asyncio.create_task(take()), asyncio.create_task(pace(TOKENS_PER_SECOND, streams))]
+        working = [
+            asyncio.create_task(take(bus, reader, streams)), asyncio.create_task(pace(TOKENS_PER_SECOND, streams)),
+        ]  # fmt: skip
         ready.write_text("")
         await told.wait()
         for task in working:
