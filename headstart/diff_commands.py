@@ -45,8 +45,8 @@ def compare_runs(
 
 
 async def _diff(settings: Settings, a: str, b: str, chosen: Selection) -> Diff:
-    before = await open_source(a, chosen, settings)
-    after = await open_source(b, chosen, settings)
+    before = await open_source(a, chosen, settings, "diff")
+    after = await open_source(b, chosen, settings, "diff")
     return diff_of(a, before, b, after)
 
 

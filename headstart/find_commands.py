@@ -36,7 +36,9 @@ def timeline(
 ) -> None:
     """A turn on one time axis: route, recall, models, each call from opening to answer, what ran beside what."""
     name = turn_id(turn)
-    recording = asyncio.run(open_source(source or name, selection(turns=[name]), Settings.from_env(os.environ)))
+    recording = asyncio.run(
+        open_source(source or name, selection(turns=[name]), Settings.from_env(os.environ), "timeline")
+    )
     found = [log for log in turn_logs(recording.events) if log.turn == name]
     if not found:
         raise NotFound(f"{name} is not there", hint="it may be older than the log's retention")
@@ -71,7 +73,7 @@ def find(
         user=user, tenant=tenant, skill=skill, error=error, text=text, prompt=prompt, agent=agent, status=status,
         slow=slow(slow_step) if slow_step else None,
     )  # fmt: skip
-    recording = asyncio.run(open_source(source, chosen, Settings.from_env(os.environ)))
+    recording = asyncio.run(open_source(source, chosen, Settings.from_env(os.environ), "find"))
     found = 0
     for turn, steps in matching(turn_logs(recording.events), wanted):
         found += 1

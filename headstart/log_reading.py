@@ -19,14 +19,15 @@ import orjson
 import typer
 from rich.console import Console
 
+from headstart.replay.access import authorised, sees
 from headstart.replay.files import read_recording
-from headstart.replay.recorder import read_to_end
-from headstart.replay.sources import duration_ms
+from headstart.replay.recorder import Selection, read_to_end
+from headstart.replay.sources import duration_ms, selection
 from memory.opening import open_bus, open_store
 from streams import ids
 from streams.bus import Bus
 from streams.codec import Record, decode, decode_as, identity
-from streams.errors import HeadstartError, InvalidInput, NotFound
+from streams.errors import HeadstartError, InvalidInput, NotFound, NotPermitted
 from streams.events import Event
 from streams.events.generating import GenerationDelta, ModelAsked
 from streams.events.turn import TERMINAL_TYPES, TurnAccepted
@@ -66,16 +67,25 @@ def tail(
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line, whole")] = False,
 ) -> None:
     """The facts of the last while, of one conversation or of all, oldest first in each partition."""
-    settings, wanted = Settings.from_env(os.environ), _Wanted(conversation, tenant)
-    began = asyncio.run(_tail(settings, namespace, wanted, duration_ms(since), follow, as_json))
+    settings, chosen = Settings.from_env(os.environ), selection(conversations=[conversation] if conversation else None)
+    chosen = msgspec.structs.replace(chosen, tenant=tenant)
+    began = asyncio.run(_tail(settings, namespace, chosen, conversation, duration_ms(since), follow, as_json))
     if began == 0 and not as_json:
         sys.stderr.write(f"nothing in the last {since}\n")
 
 
 async def _turn(settings: Settings, turn_id: str, as_json: bool) -> None:
+    allowed = await authorised(settings, "turn", Selection(turns=frozenset({turn_id})))
     async with open_bus(settings, "headstart-turn") as bus:
         start = await _begin(settings, bus, turn_id)
         records = [record async for record in _read(bus, {ids.partition_of(turn_id): start}, follow=False)]
+    for record in records:
+        if record.type == TurnAccepted.TYPE and identity(record).subject == turn_id:
+            if not sees(allowed, decode_as(record, TurnAccepted)):
+                raise NotPermitted(
+                    "the turn is somebody else's", code="other_user", hint="a key made with --debug reads it"
+                )
+            break
     _show_turn(records, turn_id, as_json)
 
 
@@ -111,31 +121,31 @@ async def _begin(settings: Settings, bus: Bus, turn_id: str) -> int:
 
 
 class _Wanted:
-    """Which facts a person asked for. A tenant's turns are known by their beginnings."""
+    """Which facts a person asked for and may see. A tenant's and a user's turns are known by their beginnings."""
 
-    def __init__(self, conversation: str, tenant: str) -> None:
-        self.conversation, self.tenant = conversation, tenant
+    def __init__(self, conversation: str, allowed: Selection) -> None:
+        self.conversation, self._allowed = conversation, allowed
         self._turns: set[str] = set()
 
     def takes(self, record: Record) -> bool:
         if self.conversation and (record.key or b"").decode() != self.conversation:
             return False
-        if not self.tenant:
+        if not self._allowed.tenant:
             return True
         subject = identity(record).subject
-        if record.type == TurnAccepted.TYPE and decode_as(record, TurnAccepted).tenant == self.tenant:
+        if record.type == TurnAccepted.TYPE and sees(self._allowed, decode_as(record, TurnAccepted)):
             self._turns.add(subject)
         return subject in self._turns
 
 
 async def _tail(
-    settings: Settings, namespace: str, wanted: _Wanted, since_ms: int, follow: bool, as_json: bool
+    settings: Settings, namespace: str, chosen: Selection, named: str, since_ms: int, follow: bool, as_json: bool
 ) -> int:  # fmt: skip
     settings.require("kafka")
+    wanted = _Wanted(named, await authorised(settings, "tail", chosen))
     bus = KafkaBus.from_settings(settings, namespace=namespace, client="headstart-tail")
     await bus.start()
     try:
-        named = wanted.conversation
         partitions = [ids.partition_of(named)] if named else list(range(bus.partitions))
         reader = await bus.reader(EVENTS.name, {})
         at_ms = int(time.time() * 1000) - since_ms

@@ -64,7 +64,7 @@ def record(
         since=since, until=until, conversations=conversation, turns=turn, tenant=tenant, user=user
     )  # fmt: skip
     settings = Settings.from_env(os.environ)
-    recording = asyncio.run(open_source(source, chosen, settings))
+    recording = asyncio.run(open_source(source, chosen, settings, "record"))
     if recording.head.turns == 0 and not any(True for _ in recording.events):
         raise NotFound("no turn is in this span", hint="widen --since, or see `headstart tail --since 1d`")
     if masked or mask:
@@ -108,7 +108,7 @@ def replay(
     if mode != "live" and (prompt or model):
         raise InvalidInput("only mode live changes a prompt or a model", hint="add --mode live")
     change = Change(prompts=dict(read_prompt(text) for text in prompt or []), models=dict(map(read_model, model or [])))
-    recording = asyncio.run(open_source(source, chosen, settings))
+    recording = asyncio.run(open_source(source, chosen, settings, "replay"))
     logs = {name: log for name, log in conversations(recording.events, recording.commands).items() if log.turns}
     if not logs:
         raise NotFound("there is no turn to replay")

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from gateway.server import Gateway
+from headstart.replay.access import DEBUG_SCOPE
 from memory.embedded import EmbeddedPostgres
 from memory.opening import Parts, open_parts
 from streams.child import Child, start_child
@@ -323,7 +324,7 @@ async def _key(parts: Parts, data: Path) -> str:
     file = data / "key"
     if file.exists() and await parts.store.verify_key(key := file.read_text().strip()):
         return key
-    key = await parts.store.create_key(TENANT, USER, "headstart up", (), int(time.time() * 1000))
+    key = await parts.store.create_key(TENANT, USER, "headstart up", (DEBUG_SCOPE,), int(time.time() * 1000))
     _write_secret(file, key)
     return key
 

@@ -41,7 +41,7 @@ def add(
     calls: Annotated[list[str] | None, typer.Option(help="a live plan must call this skill")] = None,
 ) -> None:
     """Adds a case to a suite, or writes it anew."""
-    recording = asyncio.run(open_source(source, selection(turns=turn), Settings.from_env(os.environ)))
+    recording = asyncio.run(open_source(source, selection(turns=turn), Settings.from_env(os.environ), "suite"))
     if recording.head.turns == 0:
         raise NotFound("there is no turn to keep")
     expected = Expected(note=note, says=tuple(says or ()), lacks=tuple(lacks or ()), calls=tuple(calls or ()))

@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from headstart.replay.access import authorised
 from headstart.replay.archive import read_archive
 from headstart.replay.files import read_recording
 from headstart.replay.recorder import Selection, choose, record
@@ -33,9 +34,9 @@ def is_log(source: str) -> bool:
     return source == LOG or _named(source) is not None
 
 
-async def open_source(source: str, selection: Selection, settings: Settings) -> Recording:
-    """The turns of a source that the selection takes. Raises NotFound or InvalidInput for a file, Misconfigured when
-    the log is wanted and HEADSTART_KAFKA is not set."""
+async def open_source(source: str, selection: Selection, settings: Settings, command: str = "read") -> Recording:
+    """The turns of a source that the selection takes; of the log what the reader may see (access.py). Raises NotFound
+    or InvalidInput for a file; NotPermitted, and Misconfigured without HEADSTART_KAFKA, for the log."""
     named = _named(source)
     if source != LOG and named is None and Path(source).is_dir():
         span = read_archive(Path(source), selection.since_ms, selection.until_ms, selection.partitions)
@@ -45,6 +46,7 @@ async def open_source(source: str, selection: Selection, settings: Settings) -> 
         return recording if selection == Selection() else choose(recording, selection)
     if named is not None:
         selection = _also(selection, named)
+    selection = await authorised(settings, command, selection)
     async with open_bus(settings, "headstart-replay") as bus:
         return await record(bus, selection, now_ms=_now_ms(), origin=settings.kafka or "")
 

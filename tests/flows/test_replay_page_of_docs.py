@@ -58,6 +58,8 @@ def test_every_command_of_the_page_is_run(tmp_path: Path) -> None:
     assert "tokens came out identical" in said["headstart replay complaint.jsonl.gz --mode pin"]
     assert "recruiter/answer@" in said["headstart diff complaint.jsonl.gz fixed.jsonl.gz --html fix.html"]
     assert "1 of 1 cases are as they should be" in said["headstart suite run suite --mode live"]
+    audited = [orjson.loads(line) for line in (tmp_path / "data" / "audit.jsonl").read_bytes().splitlines()]
+    assert [line["command"] for line in audited] == ["find", "turn", "timeline", "record", "record"]
     assert (tmp_path / "fix.html").read_text().startswith("<!doctype html>")
 
 
@@ -77,7 +79,7 @@ def _prepared(folder: Path) -> dict[str, str]:
     (folder / "fixed" / "workers" / "agents" / "recruiter" / "answer.jinja").write_text(PROMPT)
     return {
         "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(folder), "COLUMNS": "200",
-        "HEADSTART_MODELS": str(folder / "models.toml"),
+        "HEADSTART_MODELS": str(folder / "models.toml"), "HEADSTART_DATA": str(folder / "data"),
     }  # fmt: skip
 
 
