@@ -12,7 +12,8 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from streams.apache_kafka import ApacheKafka, find_kafka
@@ -37,6 +38,7 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--method", choices=("kill", "zombie"), help="only this one")
     parser.add_argument("--broker", choices=("kafka", "quorum", "tansu"), default="kafka")
     parser.add_argument("--rolling", type=int, metavar="ROUNDS", help="instead: rolling restarts of everything")
+    parser.add_argument("--seconds", type=float, help="begin no run after so many")
     parser.add_argument("--append", type=Path, help="a file of runs to add to, so that a matrix can be run in pieces")
     parser.add_argument("--data", type=Path, help="folder for logs and data, kept afterwards; else a temporary one")
     return parser.parse_args(arguments)
@@ -66,6 +68,15 @@ def order_of(chosen: argparse.Namespace) -> list[Cell]:
     ]
 
 
+def seeded(chosen: argparse.Namespace, order: Sequence[Cell]) -> Iterator[tuple[int, Cell]]:
+    """The cells with their seeds, one after the other."""
+    began = time.monotonic()
+    for seed in range(chosen.seed, chosen.seed + chosen.runs):
+        if chosen.seconds and time.monotonic() - began > chosen.seconds:
+            return
+        yield seed, order[seed % len(order)]
+
+
 async def run_chosen(chosen: argparse.Namespace, folder: Path) -> list[RunReport]:
     order, ran = order_of(chosen), list[Ran]()
 
@@ -81,8 +92,7 @@ async def run_chosen(chosen: argparse.Namespace, folder: Path) -> list[RunReport
             ran.append(await rolling(stack, chosen.seed, chosen.rolling, lambda line: print(line, file=sys.stderr)))
             say(ran[0].report, 1, 1)
         else:
-            seeds = range(chosen.seed, chosen.seed + chosen.runs)
-            await run_all(stack, ((seed, order[seed % len(order)]) for seed in seeds), done)
+            await run_all(stack, seeded(chosen, order), done)
         last = ran[-1].report
         last.verdict.broken += await changed(stack.parts.bus, [one.spans for one in ran])
         for one in ran:

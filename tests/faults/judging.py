@@ -35,10 +35,9 @@ REMEMBER_TRIES: Final = 300  # ten a second: memory is behind where it was kille
 
 
 class Verdict(msgspec.Struct):
-    """turns, completed: of the run. in_doubt: calls that a turn reported so. failed: turns that were
-    not, in words, and broken: what else does not hold.
-    fenced: facts that no reader counts, by why. longest_pause_ms: the longest time between two facts of a turn.
-    frames: compared; sockets: frames that came on sockets, repeats included."""
+    """turns, completed: of the run. in_doubt: calls that a turn reported so. frames: compared; sockets: frames that
+    came on sockets, repeats included. longest_pause_ms: the longest time between two facts of a turn. fenced: facts
+    that no reader counts, by why. failed: turns that were not completed, in words; broken: what else does not hold."""
 
     turns: int = 0
     completed: int = 0
