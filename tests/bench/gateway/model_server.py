@@ -13,13 +13,14 @@ from pathlib import Path
 from streams.process import new_event_loop
 from tests.bench import scenarios
 from tests.support.openai_server import OpenAIServer, serve
-from workers.generation.scripted_engine import ScriptedEngine, parse_rules
+from workers.generation.scripted_engine import ScriptedEngine
 
 
 async def run(file: Path) -> None:
     told = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
-    engine = ScriptedEngine(parse_rules(scenarios.rules()), tokens_per_second=scenarios.TOKENS_PER_SECOND)
+    answer = scenarios.answer_text(scenarios.SHORT_TOKENS)
+    engine = ScriptedEngine(lambda request: answer, tokens_per_second=scenarios.TOKENS_PER_SECOND)
     async with serve(OpenAIServer(engine)) as url:
         draft = file.with_suffix(".draft")
         draft.write_text(url)
