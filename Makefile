@@ -49,6 +49,7 @@ LOCOMO ?= $(wildcard ../shared/data/locomo5.json)
 
 bench-memory: setup ## figures: what memory finds (LOCOMO=FILE in the public LoCoMo format), how fast it takes and gives
 	@$(BIN)/python -m tests.bench.memory $(if $(LOCOMO),--locomo "$(LOCOMO)")
+	@$(BIN)/python -m tests.bench.recall
 
 FAULTS ?=
 
