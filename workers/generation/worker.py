@@ -159,28 +159,37 @@ class GenerationWorker(LaneWork):
         """Returns when the generation is begun, or need not be."""
         key = (request.turn, request.step)
         place = self._places.get(request.model)
+        if not self._supersedes(key, request.epoch):
+            return
         if place is not None:
             self._waiting += 1
             try:
                 await place.acquire()
             finally:
                 self._waiting -= 1
-        older = self._running.get(key)
-        if max(self._newest.get(key, 0), older.request.epoch if older else 0) >= request.epoch:
-            self.dropped += 1
+        if not self._supersedes(key, request.epoch):
             if place is not None:
                 place.release()
             return
         engine = self._models.engines.get(request.model)
         generation = Generation(self._bus, request, engine, self.writer, self._clock, self._spacing_ms)
-        if older is not None:
-            older.end(ABORTED)
         self._running[key] = generation
         task = asyncio.create_task(self._run(key, generation, place))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         await asyncio.shield(generation.opened)
         self._remember(key, request.epoch)
+
+    def _supersedes(self, key: Key, epoch: int) -> bool:
+        """Whether this epoch of a stage is the newest one here; an older one that runs is ended, so that its place in
+        the engine is free. One that is not is dropped."""
+        older = self._running.get(key)
+        if max(self._newest.get(key, 0), older.request.epoch if older else 0) >= epoch:
+            self.dropped += 1
+            return False
+        if older is not None:
+            older.end(ABORTED)
+        return True
 
     async def _run(self, key: Key, generation: Generation, place: asyncio.Semaphore | None) -> None:
         try:
