@@ -30,6 +30,7 @@ from streams.child import Child, start_child
 from streams.collector import keep_what_is_loaded
 from streams.embedded import Broker, choose_broker, free_port
 from streams.errors import HeadstartError, Misconfigured, OurError, PeerTimeout
+from streams.file_limit import raise_file_limit
 from streams.listening import listen
 from streams.models import load_models
 from streams.process import READY
@@ -158,6 +159,7 @@ async def running(settings: Settings, *, processes: bool = False, say: Say = lam
     """Starts everything, gives it, and stops everything, the newest first; also when the start fails half-way."""
     stack = Stack(settings, say)
     began = time.monotonic()
+    raise_file_limit()
     if settings.port:
         listen(settings.host, settings.port).close()  # whoever has the port, it is better known now than in a minute
     async with AsyncExitStack() as opened:
