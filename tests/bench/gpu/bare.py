@@ -13,7 +13,7 @@ from tests.bench.gpu.asking import Answer, Answered, Task, answered, question
 from workers.generation.vllm_engine import VllmEngine
 
 CANCEL_AFTER = 4  # tokens
-LONG = 2_000  # tokens that a cancelled answer would have had
+LONG = 1_000  # tokens that a cancelled answer would have had
 _numbers = count()
 
 
