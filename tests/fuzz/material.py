@@ -187,10 +187,10 @@ MARKERS = {
 }
 
 
-def read(dialect: str, chunks: list[str], mode: Mode, reason: str) -> list[Fact]:
+def read(dialect: str, chunks: list[str], mode: Mode, reason: str, prompt: str = "<think>") -> list[Fact]:
     skills = {"f": {"properties": {"k": {"type": "string"}, "n": {"type": "number"}}}}
     parser = Parser(
-        dialect, mode=mode, skills=skills, prompt="<think>", limits=Limits(depth=8, calls=6, arguments_size=4000)
+        dialect, mode=mode, skills=skills, prompt=prompt, limits=Limits(depth=8, calls=6, arguments_size=4000)
     )
     facts: list[Fact] = []
     for chunk in chunks:
@@ -218,17 +218,20 @@ def check(facts: list[Fact]) -> None:
             assert last == fact.arguments
 
 
-def check_text(dialect: str, text: str, mode: Mode, reason: str, seed: int) -> None:
-    """Reads the text whole, one character at a time and in random chunks: it always says the same, and that holds."""
-    whole = read(dialect, [text], mode, reason)
+def check_text(dialect: str, text: str, mode: Mode, reason: str, seed: int, *, prompt: str = "") -> None:
+    """Reads the text whole, one character at a time and in random chunks: it always says the same, and that holds.
+
+    A `prompt` that ends in `<think>` has opened the reasoning already.
+    """
+    whole = read(dialect, [text], mode, reason, prompt)
     check(whole)
     expected = merge(whole)
-    assert merge(read(dialect, list(text), mode, reason)) == expected, "one character at a time"
+    assert merge(read(dialect, list(text), mode, reason, prompt)) == expected, "one character at a time"
     seeded = random.Random(seed)
     for _ in range(4):
         cuts = sorted(seeded.sample(range(len(text)), min(len(text), seeded.randint(1, 8))))
         chunks = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-        assert merge(read(dialect, chunks, mode, reason)) == expected, chunks
+        assert merge(read(dialect, chunks, mode, reason, prompt)) == expected, chunks
 
 
 @cache

@@ -37,12 +37,15 @@ def fuzz(seed: int, seconds: float) -> tuple[Counter[str], list[str]]:
             print(f"seed {seed}: {read.total():,} texts, {len(failed)} failed", file=sys.stderr, flush=True)
         for dialect in names:
             text = (edited if seeded.random() < 0.6 else pieced)(dialect, seeded)
+            prompt = seeded.choice(("", "", "<think>"))
             mode, reason, cuts = seeded.choice(MODES), seeded.choice(("stop", "stop", "length")), seeded.randrange(1000)
             read[dialect] += 1
             try:
-                check_text(dialect, text, mode, reason, cuts)
+                check_text(dialect, text, mode, reason, cuts, prompt=prompt)
             except Exception as error:  # whatever it is: it is what is looked for
-                failed.append(f"{dialect} {mode} {reason} {cuts}\n{text!r}\n{type(error).__name__}: {error}"[:4000])
+                failed.append(
+                    f"{dialect} {mode} {reason} {cuts} {prompt}\n{text!r}\n{type(error).__name__}: {error}"[:4000]
+                )
     return read, failed
 
 

@@ -18,6 +18,27 @@ from workers.toolcalls.parser import Mode
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))
 MODES: list[Mode] = ["strict", "repair"]
+# Texts that were once read differently by cut, or not at all.
+FOUND = [
+    ("json_list", '{"name": "f", "arguments": {}"name": "f", "arguments": {}}'),
+    ("json_list", '[{"name": "f", "arguments": {"k": trueue, "n": 1}}, {"name": "f", "arguments": {"k": falseNone}}]'),
+    (
+        "json_list",
+        '[{"names": {"k": ["the "a" one", "67" wide", "b"], "n": 3}}, {"name": "f", "arguments"calls" {"k": "a"}}]',
+    ),
+    ("hermes", '<tool_call>{"name": "f", "arguments": {}, "arguments": {"k": "v"}}</tool_call>'),
+    ("llama", '{"name": "f", "parameters": {"k": "v"}\'\'\'}'),
+    ("llama", '<|python_tag|>{"name": "f", "parameters": {"k": "v}}}w.<|python_tag|>{"name": "f", "parameters": {}}'),
+    (
+        "gpt_oss",
+        ' to=functions.f<|channel|>commentary <|message|>{"k": "v"<|return|>}<|end|><|start|>assistant to=functions.f',
+    ),
+    ("llama", "[f(n=-1e999)]"),
+    ("yaml_plan", "- name: f\n  arguments:\n    k: '\n    n: 3\n"),
+    ("yaml_plan", '1. \n    arguments:\n{"k": 1}-.\n: k: v\n'),
+    ("yaml_plan", "* \nname: f\n"),
+    ("yaml_plan", "\n" * 700 + "- name: f\n"),
+]
 
 
 @pytest.mark.parametrize("dialect", dialects.names())
@@ -30,9 +51,17 @@ def test_nothing_crashes_and_no_cut_matters(dialect: str) -> None:
         seed=st.integers(0, 1000),
     )
     def run(pieces: list[str], mode: Mode, reason: str, seed: int) -> None:
-        check_text(dialect, "".join(pieces), mode, reason, seed)
+        check_text(dialect, "".join(pieces), mode, reason, seed, prompt="<think>" if seed % 3 else "")
 
     run()
+
+
+@pytest.mark.parametrize(("dialect", "text"), FOUND)
+@pytest.mark.parametrize("reason", ["stop", "length"])
+@pytest.mark.parametrize("mode", MODES)
+def test_what_was_found_stays_mended(dialect: str, text: str, mode: Mode, reason: str) -> None:
+    for prompt in ("", "<think>"):
+        check_text(dialect, text, mode, reason, 1, prompt=prompt)
 
 
 @pytest.mark.parametrize("dialect", dialects.names())

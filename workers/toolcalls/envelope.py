@@ -126,7 +126,7 @@ def read_call(reader: Reader, calls: Calls, *, sniff: bool = False) -> Steps:
                 reader.pos += 1
                 continue
             index = None if call is None else call.index
-            if sniff and c != '"':
+            if sniff and call is None and c != '"':
                 return False
             key = yield from read_key(reader, index, c)
             c = yield from reader.space()
@@ -151,6 +151,8 @@ def read_call(reader: Reader, calls: Calls, *, sniff: bool = False) -> Steps:
                 elif not sniff:
                     call = calls.open(name, start)
             elif not loose and (key in ARGUMENT_KEYS or (mending and key in OTHER_ARGUMENT_KEYS)):
+                if call is not None and call.root is not None:
+                    raise Malformed(reader.position, "unexpected_text", "arguments twice")
                 if sniff and c != "{":
                     return False
                 if name is None:

@@ -8,6 +8,7 @@ The facts of one text do not depend on how it was cut into chunks, once neighbou
   text that breaks its format can take that back, by closing the same path again.
 - `StringPart` and `ArgumentsDelta` are partial: for showing a call while it is written, never for firing it.
 
+Values are trees of JSON, so a fact is never part of a reference cycle and the collector need not know of it.
 `position` counts characters from the start of the model's output. Calls are numbered from 0 in the order of opening.
 """
 
@@ -56,7 +57,7 @@ class ArgumentsDelta(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
-class ArgumentClosed(msgspec.Struct, frozen=True):
+class ArgumentClosed(msgspec.Struct, frozen=True, gc=False):
     """An argument (path of length 1) has its final value. Longer paths lie inside an argument that may still be open.
 
     A key that the model writes twice closes twice, and so does, in repair mode, a string whose quote proves to be text;
@@ -68,7 +69,7 @@ class ArgumentClosed(msgspec.Struct, frozen=True):
     value: Any
 
 
-class CallClosed(msgspec.Struct, frozen=True):
+class CallClosed(msgspec.Struct, frozen=True, gc=False):
     """The call is complete. `arguments_json` is compact JSON of `arguments`."""
 
     call: int

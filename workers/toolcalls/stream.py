@@ -80,10 +80,10 @@ class Stream:
             and "\\" not in chunk
             and chunk.isprintable()
             and chunk
-            and len(self._waiting) < WAITING_MAX
+            and len(waiting := self._waiting) < WAITING_MAX
         ):
             # Inside a string that is told as it comes: plain content needs no look by the grammar.
-            self._waiting.append(chunk)
+            waiting.append(chunk)
             index, path = live
             if path is None:
                 return [ArgumentsDelta(index, chunk)]

@@ -111,7 +111,7 @@ def quoted(lines: Lines, parent: int, quote: str) -> Steps:
             written.append("")
         if not c or (lines.column <= parent and (yield from _begins_entry(lines))):
             lines.mend("missing_quote", "a quote is missing", start)
-            while not written[-1]:
+            while len(written) > 1 and not written[-1]:
                 written.pop()
             break
     text = folded_quote(written, double=double)

@@ -47,6 +47,8 @@ _OPENING = (
 )
 _STRICT_OPENING = re.compile(_OPENING % ("[-*]", _KEYS))
 _OPENING_SIZE = 512
+# A line that may still be followed by what a plan begins with.
+_MARKS_ONLY = re.compile(r"(?:[ \t\r*-]|[0-9]{1,3}[.)])*").fullmatch
 
 
 def _opening(session: Session, *, mending: bool) -> re.Pattern[str]:
@@ -60,10 +62,10 @@ def _opening(session: Session, *, mending: bool) -> re.Pattern[str]:
 def _is_plan(reader: Reader, opening: re.Pattern[str]) -> Steps:
     """Whether a plan begins here; nothing is read."""
     while True:
-        if opening.match(reader.buf, reader.pos) is not None:
+        if opening.match(reader.buf, reader.pos, reader.pos + _OPENING_SIZE) is not None:
             return True
         rest = reader.buf[reader.pos : reader.pos + _OPENING_SIZE]
-        lines = [line for line in rest.split("\n")[:-1] if line.strip(" \t\r-") and not line.lstrip().startswith("#")]
+        lines = [line for line in rest.split("\n")[:-1] if not _MARKS_ONLY(line) and not line.lstrip().startswith("#")]
         if lines or len(rest) >= _OPENING_SIZE:
             return False
         try:
