@@ -4,7 +4,7 @@ The log holds what a turn's owner was told (deltas, results, recalled texts) and
 order in which one owner took in what several stages wrote, nor the moments, to the fraction of a millisecond, from
 which savings are computed, nor the timers that fired. So each fact that a turn writes says what it was decided from:
 the inputs since the fact before. Replay feeds exactly these again. A fact without the header was decided from nothing
-new.
+new. A `call.fired` says what no fact of its turn has said yet when it leaves: an owner that dies then says no more.
 
 Contents that stand in the log are not repeated: a `generated` is the next fact of its stage and epoch, a `called` the
 outcome of its call, `recollected` and `discovered` the facts that follow.

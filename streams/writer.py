@@ -22,10 +22,14 @@ class StageWriter:
     """Writes the facts of (subject, stage, epoch) to `events`.
 
     conversation: names the partition and is the key. subject: the turn, or the conversation for facts about it.
-    writer: this process's name, the facts' CloudEvents source.
+    writer: this process's name, the facts' CloudEvents source. opening: headers of the first fact alone.
     """
 
-    def __init__(self, bus: Bus, conversation: str, subject: str, stage: str, epoch: int, writer: str) -> None:
+    def __init__(
+        self, bus: Bus, conversation: str, subject: str, stage: str, epoch: int, writer: str,
+        opening: Sequence[tuple[str, bytes]] = (),
+    ) -> None:  # fmt: skip
+        self._opening = opening
         self.conversation = conversation
         self.subject = subject
         self.stage = stage
@@ -69,6 +73,7 @@ class StageWriter:
                     turn=self.subject, seq=self._seq,
                 ) from self.last_error  # fmt: skip
             event_id = self._prefix + str(self._seq)
+            extra = [*self._opening, *extra] if self._seq == 0 and self._opening else extra
             self._seq += 1
             try:
                 future = await self._bus.post(

@@ -17,7 +17,7 @@ from headstart.replay.turns import TURN, ConversationLog, Replayed, TurnLog
 from streams.codec import Identity, Record, identity
 from streams.events import REGISTRY
 from streams.events.calling import CallFired, CallVoided
-from streams.events.turn import TurnCompleted
+from streams.events.turn import TurnAdopted, TurnCompleted
 from streams.fence import NOTE
 
 # What masking personal data changes by itself: a key is a hash over arguments.
@@ -157,39 +157,36 @@ def first_change(was: Any, now: Any, path: str = "") -> tuple[str, Any, Any]:
 
 
 def _firings(turn: TurnLog, records: Sequence[Record], redacted: bool) -> Difference | None:
-    """What was sent to skills, call by call."""
-    was = _sent([(fact.identity, fact.record) for fact in turn.facts], redacted)
+    """What was sent to skills, claim by claim of each call. An owner may have wanted to send what it did not live, or
+    have time, to send: what is sent beyond the recording counts where the turn completed with the call. What was sent
+    after the turn's end, by an owner that had not read so far, decides nothing."""
+    until_end = [fact for fact in turn.facts if turn.end_offset < 0 or fact.record.offset < turn.end_offset]
+    was = _sent([(fact.identity, fact.record) for fact in until_end], redacted)
     now = _sent([(identity(record), record) for record in records], redacted)
-    voided = {fact.event.call for fact in turn.facts if isinstance(fact.event, CallVoided)}
-    for stage in sorted(was.keys() | now.keys()):
-        one, other = was.get(stage, []), now.get(stage, [])
-        for index, (before, after) in enumerate(zip(one, other, strict=False)):
-            if before != after:
-                path, old, new = first_change(before["data"], after["data"])
-                place = f"{turn.turn}/{stage}/{index + 1}"
-                return Difference(
-                    turn=turn.turn, kind="changed", place=place, path=f" call.fired{path}", recorded=old, replayed=new
-                )
-        if len(other) < len(one):
+    voided = {f"call.{fact.event.call}" for fact in turn.facts if isinstance(fact.event, CallVoided)}
+    adopted = any(isinstance(fact.event, TurnAdopted) for fact in turn.facts)
+    for stage, epoch in sorted(was.keys() | now.keys()):
+        one, other = was.get((stage, epoch)), now.get((stage, epoch))
+        place = f"{turn.turn}/{stage}/{epoch}"
+        if one is not None and other is not None and one != other:
+            path, old, new = first_change(one["data"], other["data"])
             return Difference(
-                turn=turn.turn, kind="missing", place=f"{turn.turn}/{stage}", recorded=one[len(other)],
-                words="the call was sent, and is not now",
-            )  # fmt: skip
-        sent_for_sure = isinstance(turn.end, TurnCompleted) and int(stage.removeprefix("call.")) not in voided
-        if len(other) > len(one) and sent_for_sure:
-            return Difference(
-                turn=turn.turn, kind="extra", place=f"{turn.turn}/{stage}", replayed=other[len(one)],
-                words="the call was not sent, and is now",
-            )  # fmt: skip
+                turn=turn.turn, kind="changed", place=place, path=f" call.fired{path}", recorded=old, replayed=new
+            )
+        if one is not None and other is None:
+            words = "the call was sent, and is not now"
+            return Difference(turn=turn.turn, kind="missing", place=place, recorded=one, words=words)
+        if one is None and isinstance(turn.end, TurnCompleted) and stage not in voided and not adopted:
+            words = "the call was not sent, and is now"
+            return Difference(turn=turn.turn, kind="extra", place=place, replayed=other, words=words)
     return None
 
 
-def _sent(facts: Iterable[tuple[Identity, Record]], redacted: bool) -> dict[str, list[Canonical]]:
-    calls: dict[str, list[Canonical]] = {}
-    for fact, record in facts:
-        if record.type == CallFired.TYPE:
-            calls.setdefault(fact.stage, []).append(canonical(record, redacted))
-    return calls
+def _sent(facts: Iterable[tuple[Identity, Record]], redacted: bool) -> dict[tuple[str, int], Canonical]:
+    """What was sent, by the call's stage and the claim."""
+    return {
+        (fact.stage, fact.epoch): canonical(record, redacted) for fact, record in facts if record.type == CallFired.TYPE
+    }
 
 
 def _new_turns(log: ConversationLog, again: Replayed) -> list[Difference]:

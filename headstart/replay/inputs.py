@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from headstart.replay.turns import TURN, ConversationLog, Fact, Segment, TurnLog
 from streams.events import Event
-from streams.events.calling import CallAnswered, CallFailed
+from streams.events.calling import CallAnswered, CallFailed, CallFired
 from streams.events.routing import RouteDecided
 from streams.events.turn import TurnAdopted
 from streams.taken import Taken
@@ -30,6 +30,21 @@ def queues(log: ConversationLog, segment: Segment) -> Queues:
             key = stage if stage.startswith("call.") else f"{stage}/{fact.identity.epoch}"
             queues.setdefault(key, deque()).append(fact)
     return found
+
+
+def unsaid(turn: TurnLog, segment: Segment) -> tuple[Taken, ...]:
+    """What this owner took in after its last fact of the turn, as far as a call that it still sent says it. A call that
+    left in the same step as that fact says the same, which is not said twice."""
+    own = [fact for fact in segment.facts if fact.identity.subject == turn.turn]
+    said, told = (own[-1].record.offset, {entry for fact in own for entry in fact.taken}) if own else (-1, set())
+    calls = [
+        fact
+        for fact in turn.facts
+        if isinstance(fact.event, CallFired)
+        and fact.source == segment.writer
+        and said < fact.record.offset < segment.end
+    ]
+    return tuple(entry for entry in calls[-1].taken if entry not in told) if calls and own else ()
 
 
 def is_outcome(fact: Fact) -> bool:

@@ -67,13 +67,11 @@ class RecordedCalls:
     def __init__(self, turns: Mapping[str, TurnLog], writer: str, clock: Clock) -> None:
         self._turns, self._writer, self._clock = turns, writer, clock
         self.waiting: dict[tuple[str, int], tuple[Deliver, StageWriter]] = {}
-        self._firings: dict[tuple[str, int], int] = {}
+        self._used: set[tuple[str, int, int]] = set()
 
     async def fire(self, accepted: TurnAccepted, item: Fire, make_writer: MakeWriter, deliver: Deliver) -> None:
         key = (accepted.turn, item.call)
-        firing = self._firings.get(key, 0)
-        self._firings[key] = firing + 1
-        recorded = self._recorded(accepted.turn, item.call, firing)
+        recorded = self._recorded(accepted.turn, item)
         epoch, was = recorded if recorded is not None else (item.claim, None)
         writer = make_writer(epoch)
         fired = CallFired(
@@ -84,16 +82,18 @@ class RecordedCalls:
         self.waiting[key] = (deliver, writer)
         _ = await writer.post(fired)
 
-    def _recorded(self, turn: str, call: int, firing: int) -> tuple[int, CallFired] | None:
-        """The claim and the fact of this worker's n-th firing of a call."""
+    def _recorded(self, turn: str, item: Fire) -> tuple[int, CallFired] | None:
+        """The claim and the fact under which this worker sent the call then. A `pure` call goes under the claim that
+        its turn gave it; the ledger may have given another a higher one."""
         log = self._turns.get(turn)
-        facts = log.of_stage.get(f"call.{call}", []) if log is not None else []
-        ours = [
-            (fact.identity.epoch, fact.event)
-            for fact in facts
-            if fact.source == self._writer and isinstance(fact.event, CallFired)
-        ]
-        return ours[firing] if firing < len(ours) else None
+        for fact in log.of_stage.get(f"call.{item.call}", []) if log is not None else []:
+            epoch = fact.identity.epoch
+            fits = epoch == item.claim or (item.manifest.effect != "pure" and epoch > item.claim)
+            key = (turn, item.call, epoch)
+            if fits and fact.source == self._writer and isinstance(fact.event, CallFired) and key not in self._used:
+                self._used.add(key)
+                return epoch, fact.event
+        return None
 
     async def compensate(self, accepted: TurnAccepted, item: Compensate) -> None:
         """Undoing is a request and no fact."""

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from headstart.replay.commands import Commands, accepted_notes, note_number
-from headstart.replay.inputs import first_of, is_outcome, older, queues, routed
+from headstart.replay.inputs import first_of, is_outcome, older, queues, routed, unsaid
 from headstart.replay.recording import Recording
 from headstart.replay.standins import Clock, RecordedCalls, RecordedEffects, RecordedManifests, Timers
 from headstart.replay.stepping import SteppedBus
@@ -130,6 +130,11 @@ class _Session:
                 if self._pace is not None:
                     await self._pace(fact.record.timestamp_ms)
                 await self._fact(fact)
+            for turn in self._log.turns.values():
+                for entry in unsaid(turn, self._segment):
+                    self._clock.now_ms = entry.at_ms
+                    await self._feed(turn, entry)
+                    await self._settle()
             await self._settle()
             if self._segment.last:
                 for record in self._commands.rest():

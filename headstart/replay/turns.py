@@ -50,6 +50,11 @@ class TurnLog:
         return next((fact.event for fact in self.facts if isinstance(fact.event, TurnEnd)), None)
 
     @property
+    def end_offset(self) -> int:
+        """Where its terminal fact stands, -1 when it has none."""
+        return next((fact.record.offset for fact in self.facts if isinstance(fact.event, TurnEnd)), -1)
+
+    @property
     def offset(self) -> int:
         """Where it begins."""
         return self.facts[0].record.offset
@@ -66,11 +71,12 @@ class TurnLog:
 @dataclass
 class Segment:
     """What one owner wrote of a conversation before another took over. first: offset of its first fact; what stands
-    before it the owner found there. last: nobody took over after it."""
+    before it the owner found there. end: offset of the next owner's first fact. last: nobody took over after it."""
 
     writer: str
     setup: str
     first: int
+    end: int = 1 << 62
     facts: list[Fact] = field(default_factory=list)
     last: bool = True
 
@@ -96,7 +102,7 @@ class ConversationLog:
         for fact in sorted([*decided, *self.notes], key=lambda fact: fact.record.offset):
             if not found or found[-1].writer != fact.source:
                 if found:
-                    found[-1].last = False
+                    found[-1].last, found[-1].end = False, fact.record.offset
                 found.append(Segment(fact.source, "", fact.record.offset))
             if isinstance(fact.event, TurnAccepted | TurnAdopted) and not found[-1].setup:
                 found[-1].setup = fact.event.setup

@@ -18,13 +18,13 @@ import pytest
 
 from headstart.replay.compare import compare
 from headstart.replay.files import read_recording, write_recording
+from headstart.replay.pacing import paced, span_s
 from headstart.replay.recorder import Selection, choose
 from headstart.replay.recording import Recording, lines, parse
 from headstart.replay.redaction import redact
 from headstart.replay.result import result_recording
 from headstart.replay.stub import recorded_setups, replay_stub
 from headstart.replay.turns import conversations
-from headstart.replay_commands import paced, span_s
 from streams.codec import Record, decode
 from streams.errors import InvalidInput, NotFound
 from streams.events.calling import CallClosed, CallFired, PlanCommitted

@@ -45,6 +45,10 @@ class Journal:
         self._taken.append(entry)
         self._counting = False
 
+    def peek(self) -> tuple[tuple[str, bytes], ...]:
+        """The header of a call that is sent now: should this owner write no fact more, it says why the call left."""
+        return header(self._taken)
+
     def drain(self) -> tuple[tuple[str, bytes], ...]:
         """The header of the fact that is written now; what was taken in belongs to it and to none after."""
         drained, self._taken = self._taken, []

@@ -206,10 +206,11 @@ class LiveTurn:
 
     def _fire(self, command: Fire) -> None:
         conversation, turn, stage = self.accepted.conversation, self.accepted.turn, f"call.{command.call}"
+        decided_from = self._journal.peek()
 
         def writer(number: int) -> StageWriter:
             self._sent.add(command.call)
-            return StageWriter(self._bus, conversation, turn, stage, number, self._writer_name)
+            return StageWriter(self._bus, conversation, turn, stage, number, self._writer_name, decided_from)
 
         if command.manifest.effect == "pure":
             self._sent.add(command.call)
