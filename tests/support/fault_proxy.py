@@ -14,13 +14,19 @@ import asyncio
 import contextlib
 import socket
 import struct
+from collections.abc import Awaitable, Callable
 from typing import Final, Literal, Self
+
+from streams.errors import HeadstartError
 
 Fault = Literal["none", "cut", "stall", "half_open", "slow"]
 FAULTS: Final[tuple[Fault, ...]] = ("cut", "stall", "half_open", "slow")
 CHUNK_BYTES: Final = 64 * 1024
 SLOW_BYTES: Final = 2 * 1024
 SLOW_PAUSE_S: Final = 0.005
+FAULT_S: Final = 2.0  # how long a fault lasts whose victims neither end nor go on
+PATIENCE_S: Final = 40.0
+Operation = Callable[[], Awaitable[None]]
 
 
 class FaultProxy:
@@ -163,3 +169,27 @@ def _reset_when_closed(writer: asyncio.StreamWriter) -> None:
     wire = writer.get_extra_info("socket")
     if wire is not None and wire.family == socket.AF_INET:
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+async def broken_and_whole(proxy: FaultProxy, fault: Fault, operation: Operation) -> str:
+    """One fault; gives what became of the operation that was under way. Anything but a typed error fails the test."""
+    async with asyncio.timeout(PATIENCE_S):
+        await operation()
+        taken = proxy.connections
+        assert taken > 0  # it does go through the proxy
+        proxy.begin(fault)
+        under_way = asyncio.ensure_future(operation())
+        try:
+            await asyncio.wait([under_way], timeout=None if fault == "slow" else FAULT_S)
+            proxy.end()
+            try:
+                await under_way
+                became = "went on"
+            except HeadstartError as error:
+                became = error.code
+        finally:
+            proxy.end()
+            under_way.cancel()
+        assert fault != "slow" or became == "went on"
+        await operation()
+    return became
