@@ -148,16 +148,21 @@ class Connection:
             response_id,
         )
         if not self.outlet.answer(frame):
-            self._spawn(self.close(TOO_FAR_BEHIND))
+            _ = self._spawn(self.close(TOO_FAR_BEHIND))
 
     def _answer(self, frame: bytes) -> None:
         if not self.outlet.answer(frame):
-            self._spawn(self.close(TOO_FAR_BEHIND))
+            _ = self._spawn(self.close(TOO_FAR_BEHIND))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _spawn_answering(self, work: Coroutine[Any, Any, None], body: Mapping[str, Any]) -> None:
+        """Closes the work too where the task is cancelled before its first turn, and so never comes to it."""
+        self._spawn(self._answering(work, body)).add_done_callback(lambda _: work.close())
 
     # response.create
 
@@ -168,7 +173,7 @@ class Connection:
         if self._services.draining:
             raise Refused("this gateway is stopping", code="draining", hint="connect again, another one will answer")
         if self._lanes.request(request, size_bytes):
-            self._spawn(self._answering(self._start(request), body))
+            self._spawn_answering(self._start(request), body)
         else:
             self._answer(control("headstart.queued", {"event_id": request.event_id or None}, request.stream_id))
 
@@ -199,7 +204,7 @@ class Connection:
         if self.outlet.closed:
             work.close()
         else:
-            self._spawn(self._answering(work, {}))
+            self._spawn_answering(work, {})
 
     def _lane_ended(self, turn: str, stream_id: str | None, frame: Frame | None) -> None:
         """A turn of a lane ended (or could not be started): steers that wait for it are told, the next one starts."""
@@ -208,7 +213,7 @@ class Connection:
         request = self._lanes.finished(stream_id)
         if request is not None and not self.outlet.closed:
             fields = {"event_id": request.event_id, "stream_id": request.stream_id}
-            self._spawn(self._answering(self._start(request), fields))
+            self._spawn_answering(self._start(request), fields)
 
     # the other frames
 
