@@ -55,7 +55,7 @@ class _RecordLine(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="k
     key: str = ""
     headers: dict[str, str] = msgspec.field(default_factory=dict)
     value: msgspec.Raw = msgspec.Raw(b"null")
-    encoded: str = ""
+    encoded: str | None = None
 
 
 class _SchemaLine(msgspec.Struct, kw_only=True, tag_field="kind", tag="schema"):
@@ -160,7 +160,7 @@ def _line(record: Record) -> _RecordLine:
 
 
 def _record(line: _RecordLine) -> Record:
-    value = base64.b64decode(line.encoded) if line.encoded else bytes(line.value)
+    value = bytes(line.value) if line.encoded is None else base64.b64decode(line.encoded)
     headers = tuple((name, text.encode()) for name, text in line.headers.items())
     return Record(line.topic, line.partition, line.offset, line.time_ms, line.key.encode() or None, headers, value)
 
