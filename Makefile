@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint types format setup setup-run lock bench bench-parser bench-firing bench-memory bench-learning bench-gateway bench-gpu test-faults image clean
+.PHONY: help demo up test check lint types format setup setup-run lock bench bench-parser bench-firing bench-memory bench-learning bench-gateway bench-replay bench-gpu test-faults image clean
 BIN := .venv/bin
 # The newest supported Python that starts; a version manager may offer names that do not.
 BASE_PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do \
@@ -59,6 +59,9 @@ test-faults: setup ## real processes killed and stopped at every moment of a tur
 	  $(BIN)/python -m tests.faults --broker tansu --runs 60 && \
 	  $(BIN)/python -m tests.faults --broker quorum --runs 12 && \
 	  $(BIN)/python -m tests.faults --broker kafka --rolling 3)
+
+bench-replay: setup ## figures: mixed traffic recorded in real time and run again (5 minutes; ARGS="--on kafka")
+	@$(BIN)/python -m tests.bench.replay $(ARGS)
 
 bench-gateway: setup ## figures: what a gateway holds and costs, beside others (15 minutes; ARGS="--quick", ARGS="--only idle")
 	@$(BIN)/python -m tests.bench.gateway $(ARGS)
