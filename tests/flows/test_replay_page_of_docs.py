@@ -59,7 +59,8 @@ def test_every_command_of_the_page_is_run(tmp_path: Path) -> None:
     assert "recruiter/answer@" in said["headstart diff complaint.jsonl.gz fixed.jsonl.gz --html fix.html"]
     assert "1 of 1 cases are as they should be" in said["headstart suite run suite --mode live"]
     audited = [orjson.loads(line) for line in (tmp_path / "data" / "audit.jsonl").read_bytes().splitlines()]
-    assert [line["command"] for line in audited] == ["find", "turn", "timeline", "record", "record"]
+    assert [line["command"] for line in audited] == ["find", "turn", "timeline", "record", "tail", "record"]
+    assert "turn.accepted" in said["headstart tail --namespace again --since 1h"]
     assert (tmp_path / "fix.html").read_text().startswith("<!doctype html>")
 
 
@@ -112,8 +113,11 @@ async def _walk(
 
 
 def _reads_the_log(command: str) -> bool:
-    started = command.startswith(("headstart find log", "headstart turn", "headstart timeline", "headstart record"))
-    return started and "--from" not in command and "--source" not in command
+    """The command needs the broker; the others must do without."""
+    reading = ("headstart find log", "headstart turn", "headstart timeline", "headstart record", "headstart tail")
+    return "--into" in command or (
+        command.startswith(reading) and "--from" not in command and "--source" not in command
+    )
 
 
 async def _publish(bus: Bus, recording: Recording) -> None:
