@@ -19,12 +19,13 @@ import orjson
 
 from gateway.resume import ConversationFold
 from memory.store import Store
+from streams import ids
 from streams.bus import Bus
 from streams.codec import Identity, Record, decode, identity
 from streams.events import Event
 from streams.events.calling import CallFailed
 from streams.events.generating import AnswerDelta, ModelAsked
-from streams.events.turn import TurnEnd
+from streams.events.turn import TurnAccepted, TurnEnd
 from streams.fence import Fence
 from streams.topology import EVENTS
 from tests.faults.driving import Outcome
@@ -59,13 +60,15 @@ class Span(msgspec.Struct):
 
 
 class LogOfRun:
-    """The part of `events` that a run wrote: facts that count by turn, and every frame a gateway makes of it."""
+    """The part of `events` that a run wrote: facts that count by turn, and every frame a gateway makes of it. Turns of
+    the run before may still be ending in it; they are judged there."""
 
     def __init__(self, topic_epoch: int) -> None:
         self.facts: dict[str, list[tuple[Identity, Event, int]]] = {}
         self.frames: dict[str, list[bytes]] = {}
         self.bodies: set[bytes] = set()
         self.spans: dict[int, Span] = {}
+        self._begun: set[str] = set()
         self._fences: dict[int, Fence] = {}
         self._folds: dict[str, ConversationFold] = {}
         self._epoch = topic_epoch
@@ -79,6 +82,10 @@ class LogOfRun:
 
     def feed(self, record: Record) -> None:
         fact = identity(record)
+        if record.type == TurnAccepted.TYPE:
+            self._begun.add(fact.subject)
+        if ids.is_id(ids.TURN, fact.subject) and fact.subject not in self._begun:
+            return
         if self._fences.setdefault(record.partition, Fence()).judge(fact, record.source, record.type) == "counts":
             self.facts.setdefault(fact.subject, []).append((fact, decode(record), record.timestamp_ms))
         key = (record.key or b"").decode()
