@@ -1,5 +1,5 @@
 """Ten seeded runs of the fault matrix (`make test-faults` has all of it) and one round of rolling restarts, on one
-installation of real processes on Apache Kafka."""
+installation of real processes on Apache Kafka: `pytest tests/faults/sample.py`."""
 
 from __future__ import annotations
 
