@@ -10,10 +10,12 @@ from typing import Any
 
 from tests.bench.driving import MS, clock
 from tests.bench.gpu.asking import Answer, Answered, Task, answered, question
+from tests.bench.own_environment import LeftOut
 from workers.generation.vllm_engine import VllmEngine
 
 CANCEL_AFTER = 4  # tokens
 LONG = 1_000  # tokens that a cancelled answer would have had
+PATIENCE_S = 30.0
 _numbers = count()
 
 
@@ -50,9 +52,14 @@ class Bare:
         return (clock() - began) * MS
 
     async def freed(self) -> None:
-        """Returns when no request holds any block of the cache: only then can its prefixes be forgotten."""
-        while not await self.forget():  # noqa: ASYNC110 - vLLM tells nobody
-            await asyncio.sleep(0.001)
+        """Returns when no request holds any block of the cache: only then can its prefixes be forgotten. Raises
+        LeftOut when that takes longer than PATIENCE_S."""
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while not await self.forget():  # noqa: ASYNC110 - vLLM tells nobody
+                    await asyncio.sleep(0.001)
+        except TimeoutError:
+            raise LeftOut(f"blocks of the cache were still held {PATIENCE_S:.0f} s after a cancel") from None
 
     async def forget(self) -> bool:
         """Forgets cached prefixes, so that every run begins alike; False while a request holds blocks."""
