@@ -133,7 +133,8 @@ await producer.connect();
 await register();
 const consumers = await Promise.all([answerCalls(), readLog()]);
 console.log(JSON.stringify({ ready: true }));
-await new Promise((resolve) => process.stdin.once('data', resolve)); // the skill is in force: go on
+await new Promise((resolve) => process.stdin.once('data', resolve)); // told to go on
+process.stdin.destroy(); // an open one would keep the process alive
 
 const conversation = newId('conv', Math.floor(Math.random() * Number(partitions)));
 const turn = newId('turn', partitionOf(conversation));
