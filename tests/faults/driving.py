@@ -18,10 +18,11 @@ from websockets.asyncio.client import ClientConnection, connect
 from headstart.client import Backoff, Client
 from headstart.client_streams import Turn
 from streams import ids
-from streams.errors import HeadstartError
+from streams.errors import HeadstartError, PeerError
 from tests.faults.story import APPROVED, CAST, Ask, ask, numbers_of
 
 CLIENTS: Final = 4
+RESEND_S: Final = 1.0
 SPREAD_S: Final = 2.0  # over which a run's conversations begin
 PATIENCE_S: Final = 150.0  # a turn's deadline is two minutes; what has not ended by then never will
 FRAME_BYTES: Final = 16 << 20
@@ -86,6 +87,7 @@ class Outcome(msgspec.Struct):
     error: str = ""
     text: str = ""
     frames: list[Frame] = []
+    resent: int = 0  # how often it was sent again by the caller
     follows: str = ""  # the text of the turn before, which this one must have been told
 
 
@@ -170,10 +172,11 @@ class Run:
         client = self._clients[number % CLIENTS]
         try:
             async with asyncio.timeout(PATIENCE_S):
-                turn = await client.submit(
-                    given, conversation=conversation or None, event_id=outcome.event_id, model=asked.model
-                )  # fmt: skip
-                await self._follow(turn, outcome, began)
+                while outcome.status == "lost":
+                    turn = await client.submit(
+                        given, conversation=conversation or None, event_id=outcome.event_id, model=asked.model
+                    )  # fmt: skip
+                    await self._follow(turn, outcome, began)
         except HeadstartError as error:
             outcome.status, outcome.error = "failed", f"{error.code}: {error.message}"
         except TimeoutError:
@@ -181,11 +184,23 @@ class Run:
         return outcome
 
     async def _follow(self, turn: Turn, outcome: Outcome, began: asyncio.Event | None) -> None:
-        response = await turn.accepted()
+        """To its end. What the gateway could not take, or nobody took up yet, is told to the caller, who may send it
+        again under the same key: it is the same turn."""
+        try:
+            response = await turn.accepted()
+            await self._read(turn, response, outcome, began)
+        except PeerError as error:
+            if outcome.frames:
+                raise
+            outcome.resent += 1
+            outcome.error = f"{error.code}: {error.message}"
+            await asyncio.sleep(RESEND_S)
+
+    async def _read(self, turn: Turn, response: str, outcome: Outcome, began: asyncio.Event | None) -> None:
         outcome.turn, outcome.conversation = ids.turn_of(response), turn.conversation
         async for frame in turn:
             outcome.frames.append(frame)
             outcome.text = turn.text
             if began is not None:
                 began.set()
-        outcome.status = (await turn.result()).status
+        outcome.status, outcome.error = (await turn.result()).status, ""
