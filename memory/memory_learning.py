@@ -8,7 +8,7 @@ import msgspec
 
 from memory.habits import counted, habit_id
 from memory.memory_registry import RegistryMemory, cosine
-from memory.rows import Example, ExampleRow, HabitRow, Observed, Reading, ReadingDone, Vector
+from memory.rows import Example, ExampleRow, Experience, HabitRow, Observed, Reading, ReadingDone, Vector
 from streams import ids
 
 replace = msgspec.structs.replace
@@ -67,6 +67,13 @@ class LearningMemory(RegistryMemory):
     async def habits(self, tenant: str, user: str) -> list[HabitRow]:
         mine = [row for row in self._habits.values() if (row.tenant, row.user) == (tenant, user)]
         return sorted(mine, key=lambda row: (-row.last_at_ms, row.id))
+
+    async def experience(self, tenant: str, user: str) -> Experience:
+        rated = any(
+            row.rating == "good" and row.tenant == tenant and (row.user == user or row.shared)
+            for row in self._examples.values()
+        )
+        return Experience(await self.habits(tenant, user), rated)
 
     async def correct_habit(self, tenant: str, user: str, habit: str, text: str, muted: bool) -> bool:
         row = self._habits.get(habit)

@@ -14,8 +14,9 @@ import msgspec
 from memory.memory_learning import LearningMemory
 from memory.memory_registry import cosine
 from memory.records import history_messages
-from memory.revising import FactState, revise
+from memory.revising import FactState, outdated, revise
 from memory.rows import (
+    OUTDATED,
     SUMMARY,
     CallOutcome,
     Candidate,
@@ -216,9 +217,16 @@ class MemoryStore(LearningMemory):
             if (row.tenant, row.user, row.subject, row.attribute)
             == (new.tenant, new.user, new.subject, new.attribute)
         ]  # fmt: skip
-        for fact in revise([_state(row) for row in same]):
+        states = {row.id: _state(row) for row in same}
+        changed = revise(list(states.values()))
+        for fact in changed:
             row = self._memories[fact.id]
             self._memories[fact.id] = replace(row, valid_to_ms=fact.valid_to_ms, superseded_by=fact.superseded_by)
+        for fact in outdated(changed, states):
+            turn, value = self._memories[fact.id].turn, fact.value.lower()
+            for row in list(self._memories.values()):
+                if row.turn == turn and _is_said_by_user(row) and value in row.text.lower():
+                    self._memories[row.id] = replace(row, confidence=OUTDATED)
 
     def _apply_turn(self, record: TurnRecord, partition: int) -> None:
         if self._is_forgotten(record, record.accepted_at_ms):
@@ -332,6 +340,10 @@ def _candidate(row: MemoryRow) -> Candidate:
         superseded_by=row.superseded_by, confidence=row.confidence, subject=row.subject, attribute=row.attribute,
         value=row.value,
     )  # fmt: skip
+
+
+def _is_said_by_user(row: MemoryRow) -> bool:
+    return row.layer == "conversation" and row.speaker == "user"
 
 
 def _state(row: MemoryRow) -> FactState:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -65,6 +65,18 @@ def revise(facts: Sequence[FactState]) -> list[FactState]:
                 end_ms = max(fact.valid_from_ms, successor.valid_from_ms)
                 changed.append(msgspec.structs.replace(fact, superseded_by=successor.id, valid_to_ms=end_ms))
     return changed
+
+
+def outdated(changed: Sequence[FactState], known: Mapping[str, FactState]) -> list[FactState]:
+    """Of the facts that `revise` changed, those that ended because something else was said, not because they repeat.
+
+    known: every fact by its id. What was said in the words of these no longer holds.
+    """
+    return [
+        fact for fact in changed
+        if fact.superseded_by and not fact.negated and fact.value
+        and known[fact.superseded_by].valid_from_ms > fact.valid_from_ms
+    ]  # fmt: skip
 
 
 def _ends(chain: Iterable[FactState]) -> dict[str, FactState]:

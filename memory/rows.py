@@ -161,6 +161,10 @@ class MemoryRow(msgspec.Struct, frozen=True, kw_only=True):
     negated: bool = False
 
 
+OUTDATED = 0.4
+"""Confidence of an utterance that said a fact which another has taken the place of: the words stay, and count less."""
+
+
 class ExampleRow(msgspec.Struct, frozen=True, kw_only=True):
     """A turn that somebody rated, with what was asked and answered. The newest rating of a turn counts.
 
@@ -223,6 +227,13 @@ class HabitRow(msgspec.Struct, frozen=True, kw_only=True):
     last_at_ms: int
     correction: str = ""
     muted: bool = False
+
+
+class Experience(msgspec.Struct, frozen=True):
+    """What there is of a member's experience. rated: whether any answer may be shown to them as an example."""
+
+    habits: list[HabitRow]
+    rated: bool
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,7 +24,7 @@ from memory.records import (
     TurnRow,
     Vector,
 )
-from memory.rows import Example, HabitRow, MessageRow, Reading, Unsummarised
+from memory.rows import Example, Experience, HabitRow, MessageRow, Reading, Unsummarised
 from streams.events.recalling import HistoryMessage
 from streams.events.registering import SkillManifest
 
@@ -145,6 +145,9 @@ class Store(Protocol):
 
     async def habits(self, tenant: str, user: str) -> list[HabitRow]:
         """What the user does again and again, last seen first; muted and corrected ones too."""
+
+    async def experience(self, tenant: str, user: str) -> Experience:
+        """`habits`, and whether `examples` can find anything at all, in one round trip: every turn asks for it."""
 
     async def correct_habit(self, tenant: str, user: str, habit: str, text: str, muted: bool) -> bool:
         """Says something else instead of what was counted ("": what was counted), or that it must not be used. False

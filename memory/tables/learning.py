@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from memory.records import history_messages
-from memory.rows import Example, HabitRow, MessageRow, Reading, Unsummarised, Vector
+from memory.rows import Example, Experience, HabitRow, MessageRow, Reading, Unsummarised, Vector
 from memory.tables.base import Tables, storable
 from memory.tables.conversations import by_turn, message_of
 from streams.events.recalling import HistoryMessage
@@ -24,6 +24,13 @@ SELECT turn, agent, question, answer, 1 - (embedding <=> $3) AS score FROM (
 ORDER BY embedding <=> $3, turn LIMIT $4
 """
 _HABITS: Final = "SELECT * FROM habits WHERE tenant = $1 AND member = $2 ORDER BY last_at_ms DESC, id"
+_EXPERIENCE: Final = """
+SELECT rated, habits.* FROM (
+    SELECT EXISTS (SELECT 1 FROM examples WHERE rating = 'good' AND tenant = $1 AND member = $2)
+        OR EXISTS (SELECT 1 FROM examples WHERE rating = 'good' AND tenant = $1 AND shared) AS rated
+) AS examples LEFT JOIN habits ON tenant = $1 AND member = $2
+ORDER BY last_at_ms DESC, id
+"""
 _CORRECT: Final = """
 UPDATE habits SET correction = $4, muted = $5 WHERE tenant = $1 AND member = $2 AND id = $3 RETURNING 1
 """
@@ -78,6 +85,11 @@ class LearningTables(Tables):
         async with self._connection() as connection:
             rows = await connection.fetch(_HABITS, tenant, user)
         return [habit_of(row) for row in rows]
+
+    async def experience(self, tenant: str, user: str) -> Experience:
+        async with self._connection() as connection:
+            rows = await connection.fetch(_EXPERIENCE, tenant, user)
+        return Experience([habit_of(row) for row in rows if row["id"] is not None], rows[0]["rated"])
 
     async def correct_habit(self, tenant: str, user: str, habit: str, text: str, muted: bool) -> bool:
         async with self._connection() as connection:

@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING, Final
 import pgvector
 
 from memory.habits import counted, habit_id
-from memory.revising import FactState, revise
-from memory.rows import ExampleRow, MemoryRow, Observed, Reading, ReadingDone, Row
+from memory.revising import FactState, outdated, revise
+from memory.rows import OUTDATED, ExampleRow, MemoryRow, Observed, Reading, ReadingDone, Row
 from memory.tables.base import storable
 from memory.tables.learning import habit_of
 
 if TYPE_CHECKING:
+    import asyncpg
+
     from memory.rows import HabitRow
     from memory.tables.base import Connection
 
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
 _FACTS: Final = """
-SELECT id, subject, attribute, value, single, negated, valid_from_ms, valid_to_ms, superseded_by
+SELECT id, subject, attribute, value, single, negated, valid_from_ms, valid_to_ms, superseded_by, conversation, turn
 FROM memories JOIN unnest($3::text[], $4::text[]) AS given (subject, attribute) USING (subject, attribute)
 WHERE tenant = $1 AND member = $2 AND attribute <> ''
 """
@@ -31,6 +33,13 @@ _REVISE: Final = """
 UPDATE memories SET valid_to_ms = given.valid_to_ms, superseded_by = given.superseded_by
 FROM unnest($3::text[], $4::bigint[], $5::text[]) AS given (id, valid_to_ms, superseded_by)
 WHERE memories.tenant = $1 AND memories.member = $2 AND memories.id = given.id
+"""
+_OUTDATED: Final = """
+UPDATE memories SET confidence = $6
+FROM unnest($3::text[], $4::text[], $5::text[]) AS given (conversation, turn, value)
+WHERE memories.tenant = $1 AND memories.member = $2 AND memories.conversation = given.conversation
+  AND memories.turn = given.turn AND layer = 'conversation' AND speaker = 'user'
+  AND position(lower(given.value) IN lower(memories.text)) > 0
 """
 _EXAMPLE: Final = """
 INSERT INTO examples AS known (turn, conversation, tenant, member, agent, question, answer, rating, shared, at_ms,
@@ -77,12 +86,25 @@ async def revise_facts(connection: Connection, rows: Sequence[MemoryRow]) -> Non
     for (tenant, user), keys in members.items():
         columns = [list(column) for column in zip(*keys, strict=True)]
         found = await connection.fetch(_FACTS, tenant, user, *columns)
-        changed = revise([FactState(**dict(row)) for row in found])
+        said = {row["id"]: (row["conversation"], row["turn"]) for row in found}
+        states = {row["id"]: _state(row) for row in found}
+        changed = revise(list(states.values()))
         if changed:
             await connection.execute(
                 _REVISE, tenant, user, [fact.id for fact in changed], [fact.valid_to_ms for fact in changed],
                 [fact.superseded_by for fact in changed],
             )  # fmt: skip
+        if gone := outdated(changed, states):
+            columns = [list(column) for column in zip(*((*said[fact.id], fact.value) for fact in gone), strict=True)]
+            await connection.execute(_OUTDATED, tenant, user, *columns, OUTDATED)
+
+
+def _state(row: asyncpg.Record) -> FactState:
+    return FactState(
+        id=row["id"], subject=row["subject"], attribute=row["attribute"], value=row["value"], single=row["single"],
+        negated=row["negated"], valid_from_ms=row["valid_from_ms"], valid_to_ms=row["valid_to_ms"],
+        superseded_by=row["superseded_by"],
+    )  # fmt: skip
 
 
 async def write_examples(connection: Connection, rows: Sequence[ExampleRow]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Iterator
 
+import msgspec
 import pytest
 import pytest_asyncio
 
@@ -13,6 +14,7 @@ from memory.habits import habit_id
 from memory.memory_store import MemoryStore
 from memory.postgres import PostgresStore
 from memory.rows import (
+    OUTDATED,
     SUMMARY,
     Change,
     ConversationRow,
@@ -158,6 +160,26 @@ async def test_what_was_superseded_stays_so_when_its_successor_is_erased(store: 
     assert await held(store) == {"bern": (2_000, "basel"), "chur": (None, "")}
 
 
+@pytest.mark.asyncio
+async def test_words_that_said_what_no_longer_holds_count_less(store: Store) -> None:
+    def said(name: str, number: int, text: str, speaker: str = "user") -> MemoryRow:
+        return MemoryRow(
+            id=name, layer="conversation", tenant="acme", user="ada", text=text, vector=NORTH, at_ms=1_000,
+            conversation=CONVERSATION, turn=turn_id(number), speaker=speaker, valid_from_ms=1_000,
+        )  # fmt: skip
+
+    words = [
+        said("then", 1, "I live in bern, near the river"), said("beside", 1, "Is it far?"), said("now", 2, "In Basel."),
+        said("reply", 1, "Bern is lovely", "assistant"),
+    ]  # fmt: skip
+    facts = [fact("bern", "Bern", 1_000, turn=turn_id(1)), fact("basel", "Basel", 2_000, turn=turn_id(2))]
+    facts = [msgspec.structs.replace(row, conversation=CONVERSATION) for row in facts]
+    assert await store.project(PARTITION, 9, [Change(9, row) for row in (*words, *facts)])
+    trusted = {row.id: row.confidence for row in await store.memories("acme", "ada", 9)}
+    assert trusted.pop("then") == pytest.approx(OUTDATED)
+    assert set(trusted.values()) == {1.0}
+
+
 # summaries
 
 
@@ -233,6 +255,8 @@ async def test_examples_stay_with_their_member_unless_shared_and_within_the_tena
     assert await store.project(PARTITION, 99, changes)
     assert await shown(store) == ["q1", "q2"]
     assert await shown(store, user="eve") == ["q2"]
+    rated = [(await store.experience(tenant, user)).rated for tenant, user in (("acme", "eve"), ("rival", "ada"))]
+    assert rated == [True, False]
     assert await shown(store, tenant="rival") == []
 
 
@@ -259,6 +283,10 @@ async def test_habits_are_counted_once_each_and_belong_to_the_person(store: Stor
     assert await store.project(PARTITION, 7, [Change(7, seen("skill", "get_weather", 10 * hour_ms))])
     [habit] = await store.habits("acme", "ada")
     assert (habit.taken, habit.correction, habit.muted) == (3, "only in summer", False)
+    known = await store.experience("acme", "ada")
+    assert (known.habits, known.rated) == ([habit], False)
+    nobody = await store.experience("acme", "eve")
+    assert (nobody.habits, nobody.rated) == ([], False)
     assert not await store.forget_habit("rival", "ada", habit.id)
     assert await store.forget_habit("acme", "ada", habit.id)
     assert await store.habits("acme", "ada") == []

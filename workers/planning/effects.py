@@ -113,18 +113,18 @@ class Effects:
         history = asyncio.create_task(
             patiently(lambda: self._past.history(accepted, item.turns), accepted.deadline_at_ms, self.clock_ms)
         )
-        habits = asyncio.create_task(self._recollecting.habits(accepted))
+        experience = asyncio.create_task(self._recollecting.experience(accepted))
         try:
             vector = await asyncio.shield(self._vector(accepted))
             embed_ms = _since(started)
-            known = await habits
+            known = await experience
             if not item.agent:
-                route = self._router.route(vector, leaning(known))
+                route = self._router.route(vector, leaning(known.habits))
                 deliver(Routed(agent=route.agent, verdict=route.verdict, scores=route.scores, took_ms=_since(started)))
             recalled = await self._recollecting.recollect(accepted, item, vector, history, known, embed_ms)
         finally:
             history.cancel()
-            habits.cancel()
+            experience.cancel()
         deliver(Recollected(recalled))
 
     async def discover(self, accepted: TurnAccepted, item: Discover, deliver: Deliver) -> None:

@@ -12,9 +12,9 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
-from memory import habits
+from memory.habits import told
 from memory.recall import rank
-from memory.rows import HabitRow
+from memory.rows import Experience
 from memory.store import Store
 from streams.errors import HeadstartError
 from streams.events.recalling import ExampleItem, HistoryMessage, Recalled, RecalledItem
@@ -39,13 +39,14 @@ class Recollecting:
     def __init__(self, store: Store, clock_ms: Callable[[], float]) -> None:
         self._store, self._clock_ms = store, clock_ms
 
-    async def habits(self, accepted: TurnAccepted) -> list[HabitRow]:
-        """The member's habits, [] when they can not be had."""
-        return await self._or_nothing(self._store.habits(accepted.tenant, accepted.user), [], accepted, "habits")
+    async def experience(self, accepted: TurnAccepted) -> Experience:
+        """The member's habits, and whether there are examples; none when they can not be had."""
+        find = self._store.experience(accepted.tenant, accepted.user)
+        return await self._or_nothing(find, Experience([], False), accepted, "experience")
 
     async def recollect(
         self, accepted: TurnAccepted, item: Look, vector: list[float], history: Awaitable[History],
-        habits_known: Sequence[HabitRow], embed_ms: float,
+        experience: Experience, embed_ms: float,
     ) -> Recalled:  # fmt: skip
         """Raises what `history` raises."""
         started = time.perf_counter()
@@ -53,11 +54,11 @@ class Recollecting:
         shown = shown_history(messages, item.least_turns, item.least_tokens)
         items, examples = await asyncio.gather(
             self._memories(accepted, item, vector, list({message.turn for message in shown})),
-            self._examples(accepted, vector),
+            self._examples(accepted, vector, experience.rated),
         )
         return Recalled(
             items=items, history=messages, at_ms=int(self._clock_ms()), position=position, summary=summary,
-            examples=examples, habits=tuple(habits.told(habits_known)),
+            examples=examples, habits=tuple(told(experience.habits)),
             took_ms=round((time.perf_counter() - started) * 1000, 3), embed_ms=embed_ms,
         )  # fmt: skip
 
@@ -72,7 +73,9 @@ class Recollecting:
         candidates = [one for one in candidates if one.subject != accepted.conversation]
         return tuple(rank(candidates, item.text, int(self._clock_ms()), item.tokens))
 
-    async def _examples(self, accepted: TurnAccepted, vector: list[float]) -> tuple[ExampleItem, ...]:
+    async def _examples(self, accepted: TurnAccepted, vector: list[float], rated: bool) -> tuple[ExampleItem, ...]:
+        if not rated:
+            return ()
         find = self._store.examples(accepted.tenant, accepted.user, vector, EXAMPLES)
         return tuple(
             ExampleItem(turn=one.turn, agent=one.agent, question=one.question, answer=one.answer,
