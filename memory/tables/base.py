@@ -81,9 +81,12 @@ class Tables:
     async def _connection(self) -> AsyncIterator[Connection]:
         if self._pool is None:
             raise RuntimeError("the store is not open")
-        async with _typed_errors(), self._pool.acquire() as connection:
+        async with _typed_errors(), self._pool.acquire(timeout=self._command_timeout_s) as connection:
             try:
                 yield connection
+            except TimeoutError:
+                await self._give_up(connection)
+                raise
             except asyncpg.InternalClientError:
                 connection.terminate()  # it would go back to the pool as it is, and fail whoever gets it next
                 raise
@@ -92,6 +95,13 @@ class Tables:
     async def _transaction(self) -> AsyncIterator[Connection]:
         async with self._connection() as connection, connection.transaction():
             yield connection
+
+    async def _give_up(self, connection: Connection) -> None:
+        """A connection that did not answer in time is not asked again, not even to cancel; the others of the pool go
+        when they are next given back or taken, since what one of them met the others will meet too."""
+        connection.terminate()
+        if self._pool is not None:
+            await self._pool.expire_connections()
 
     def _check(self, vector: Vector) -> None:
         if len(vector) != self.dimensions:
