@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from memory.rows import History
 from streams import ids
 from streams.bus import Place
 from streams.events import InputItem
@@ -74,3 +75,22 @@ async def test_an_approval_is_found_that_only_the_log_has() -> None:
         await scene.write(await scene.request("answer"), "Sent.")
         assert isinstance((await scene.facts(turn))[-1], TurnCompleted)
         assert [skill for skill, _, _ in scene.skills.arrivals] == ["send_message"]
+
+
+async def test_a_past_that_postgres_stores_while_it_is_asked_is_not_lost() -> None:
+    """Its answer to this turn is from before, and another turn's, from after, has let the owner drop what it kept."""
+    async with world() as scene:
+        owner = await scene.owner()
+        await first_turn(scene)
+        history = scene.store.history
+
+        async def slow(conversation: str, turns: int) -> History:
+            found = await history(conversation, turns)
+            owner.partitions[1].view.stored(1 << 40)
+            return found
+
+        setattr(scene.store, "history", slow)  # noqa: B010
+        turn = await again(scene, 2)
+        await scene.write(await scene.request("answer"), "Rex.")
+        [asked] = [fact for fact in await scene.facts(turn) if isinstance(fact, ModelAsked)]
+        assert "Hello Rex." in "\n".join(message.content for message in asked.messages)

@@ -33,9 +33,11 @@ class Past:
         self, partition: HeldPartition, accepted: TurnAccepted, turns: int
     ) -> tuple[tuple[HistoryMessage, ...], int, str]:
         """Oldest first, the offset up to which Postgres had stored the partition, and what it says of what is older."""
+        # Taken before Postgres is asked: another turn, answered later and faster, may have dropped by then what it has.
+        here = tuple(partition.view.tail(accepted.conversation).ended)
         stored = await self._store.history(accepted.conversation, turns)
         partition.view.stored(stored.position)
-        ended = await self._ended(partition, accepted.conversation, stored.position)
+        ended = [*await self._unread(partition, accepted.conversation, stored.position), *here]
         newer = [record for record in ended if record.end_offset > stored.position]
         messages = list(stored.messages)
         messages += history_messages([(record.turn, record.messages) for record in newer[-turns:]])
@@ -52,12 +54,12 @@ class Past:
         tail = (await self.before(partition)).tail(accepted.conversation)
         return next((record.begin_offset for record in tail.ended if record.turn == turn), None)
 
-    async def _ended(self, partition: HeldPartition, conversation: str, position: int) -> Sequence[TurnRecord]:
-        newer = partition.view.tail(conversation).ended
+    async def _unread(self, partition: HeldPartition, conversation: str, position: int) -> Sequence[TurnRecord]:
+        """Turns that ended before the first record that was read here, as far as Postgres may lack them."""
         if position + 1 >= partition.first_offset:
             partition.before = None  # Postgres has all of it by now
-            return newer
-        return [*(await self.before(partition)).tail(conversation).ended, *newer]
+            return ()
+        return (await self.before(partition)).tail(conversation).ended
 
     async def before(self, partition: HeldPartition) -> PartitionView:
         """What the log says between what Postgres had stored, when it was first asked, and what was read here."""
