@@ -6,8 +6,8 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.drafts import CONTEXT_CHARACTERS, PIECE_CHARACTERS, draft_of_fact, drafts_of, pieces
-from memory.rows import MessageRow, TurnRecord
+from memory.drafts import CONTEXT_CHARACTERS, PIECE_CHARACTERS, Draft, draft_of_fact, drafts_of, pieces
+from memory.rows import MemoryRow, MessageRow, TurnRecord
 from streams.events.conversation import FactPublished
 
 
@@ -23,32 +23,50 @@ def message(role: str, text: str, **more: str) -> MessageRow:
     return msgspec.structs.replace(MessageRow(index=0, role=role, text=text), **more)
 
 
+def memory(draft: Draft) -> MemoryRow:
+    assert isinstance(draft.row, MemoryRow)
+    return draft.row
+
+
 SAID = message("user", "I live in Bern")
 ANSWER = message("assistant", "Noted.", name="answer")
 
 
 def texts(turn: TurnRecord) -> list[tuple[str, str]]:
-    return [(draft.row.speaker, draft.row.text) for draft in drafts_of(turn)]
+    return [(memory(draft).speaker, memory(draft).text) for draft in drafts_of(turn)]
 
 
 def test_what_was_said_is_remembered_with_its_source() -> None:
     user, assistant = drafts_of(record(SAID, ANSWER))
-    assert (user.row.text, user.row.speaker, user.embedded) == ("I live in Bern", "user", "user: I live in Bern")
+    assert (memory(user).text, memory(user).speaker, user.embedded) == (
+        "I live in Bern",
+        "user",
+        "user: I live in Bern",
+    )
     assert assistant.embedded == "user: I live in Bern assistant: Noted."
-    assert (user.row.context, assistant.row.context) == ("", "user: I live in Bern")
-    assert (user.row.at_ms, user.row.valid_from_ms, user.row.source_offset, user.row.layer) == (
+    assert (memory(user).context, memory(assistant).context) == ("", "user: I live in Bern")
+    assert (memory(user).at_ms, memory(user).valid_from_ms, memory(user).source_offset, memory(user).layer) == (
         1_000, 1_000, 9, "conversation",
     )  # fmt: skip
-    assert (user.row.tenant, user.row.user, user.row.conversation, user.row.turn) == ("acme", "ada", "conv_1", "turn_1")
-    assert (assistant.row.text, assistant.row.speaker, assistant.row.at_ms) == ("Noted.", "assistant", 2_000)
-    assert user.row.id != assistant.row.id
+    assert (memory(user).tenant, memory(user).user, memory(user).conversation, memory(user).turn) == (
+        "acme",
+        "ada",
+        "conv_1",
+        "turn_1",
+    )
+    assert (memory(assistant).text, memory(assistant).speaker, memory(assistant).at_ms) == (
+        "Noted.",
+        "assistant",
+        2_000,
+    )
+    assert memory(user).id != memory(assistant).id
 
 
 def test_what_was_said_before_is_a_memorys_context() -> None:
     before = [("user", "long ago"), ("user", "Where do you live?"), ("assistant", "x" * 500)]
     [user, _] = drafts_of(record(SAID, ANSWER), before)
-    assert user.row.context == f"user: Where do you live? assistant: {'x' * CONTEXT_CHARACTERS}"
-    assert user.embedded == f"{user.row.context} user: I live in Bern"
+    assert memory(user).context == f"user: Where do you live? assistant: {'x' * CONTEXT_CHARACTERS}"
+    assert user.embedded == f"{memory(user).context} user: I live in Bern"
 
 
 def test_the_same_turn_gives_the_same_memories() -> None:
@@ -85,9 +103,9 @@ def test_a_services_fact() -> None:
         at_ms=7,
     )
     [draft] = draft_of_fact(fact, "conv_1/note/0/1", 12)
-    assert (draft.row.layer, draft.row.speaker, draft.row.text) == ("fact", "billing", "May is paid.")
-    assert (draft.row.at_ms, draft.row.source_offset, draft.row.conversation) == (7, 12, "conv_1")
-    assert draft_of_fact(fact, "conv_1/note/0/2", 12)[0].row.id != draft.row.id
+    assert (memory(draft).layer, memory(draft).speaker, memory(draft).text) == ("fact", "billing", "May is paid.")
+    assert (memory(draft).at_ms, memory(draft).source_offset, memory(draft).conversation) == (7, 12, "conv_1")
+    assert memory(draft_of_fact(fact, "conv_1/note/0/2", 12)[0]).id != memory(draft).id
 
 
 def test_pieces_keep_sentences_whole() -> None:
@@ -115,10 +133,10 @@ def test_services_facts_about_one_thing_take_each_others_place() -> None:
 
     [accepted] = draft_of_fact(published("Accepted.", about="17"), "conv_1/note/0/1", 12)
     [withdrawn] = draft_of_fact(published("Withdrawn.", about="17"), "conv_1/note/0/2", 13)
-    keys = [(draft.row.subject, draft.row.attribute, draft.row.single) for draft in (accepted, withdrawn)]
+    keys = [(memory(draft).subject, memory(draft).attribute, memory(draft).single) for draft in (accepted, withdrawn)]
     assert keys == [("application", "17", True)] * 2
-    assert accepted.row.value != withdrawn.row.value
+    assert memory(accepted).value != memory(withdrawn).value
     [loose] = draft_of_fact(published("Seen.", about=17), "conv_1/note/0/3", 14)
-    assert loose.row.attribute == "", "what it is about is a text"
+    assert memory(loose).attribute == "", "what it is about is a text"
     long = draft_of_fact(published("A long sentence. " * 60, about="17"), "conv_1/note/0/4", 15)
-    assert len({draft.row.attribute for draft in long}) == len(long) > 1
+    assert len({memory(draft).attribute for draft in long}) == len(long) > 1
