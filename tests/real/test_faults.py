@@ -1,5 +1,5 @@
 """Ten seeded runs of the fault matrix (`make test-faults` has all of it) and one round of rolling restarts, on one
-installation of real processes on Apache Kafka: `pytest tests/faults/sample.py`."""
+installation of real processes on Apache Kafka."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.faults.running import run_all
 from tests.faults.stack import FaultStack, fault_stack
 from tests.support.buses import kafka_broker
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 # Every part, every moment and both ways: by what, when, how. Their seeds are their places in the list.
 SAMPLE: Final = (
     Cell("generation", "generating", "kill"),
@@ -47,6 +47,7 @@ def test_the_sample_is_of_the_matrix() -> None:
     assert set(SAMPLE) <= set(cells())
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_ten_faults(stack: FaultStack) -> None:
     ran: list[Ran] = []
     await run_all(stack, enumerate(SAMPLE), ran.append)
@@ -61,6 +62,7 @@ async def test_ten_faults(stack: FaultStack) -> None:
     assert await changed(stack.parts.bus, [one.spans for one in ran]) == []
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_rolling_restarts_fail_no_turn(stack: FaultStack) -> None:
     ran = await rolling(stack, len(SAMPLE), 1, lambda line: print(line, file=sys.stderr))
     report = ran.report
