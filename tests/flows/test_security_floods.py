@@ -158,9 +158,9 @@ async def many_lanes(target: Target) -> None:
 
 async def waiting_steers(target: Target) -> None:
     socket = await target.socket()
-    await socket.send(orjson.dumps({**CREATE, "input": "hold"}).decode())
     response = ""
-    while not response:
+    while not response:  # the flood before may have used up what the key may send in a second
+        await socket.send(orjson.dumps({**CREATE, "input": "hold"}).decode())
         response = orjson.loads(await socket.recv()).get("response_id", "")
     for number in range(1_500):
         steer = {
@@ -192,8 +192,10 @@ async def many_sockets(target: Target) -> None:
 async def stalled_readers(target: Target) -> None:
     """A hundred that asked for a long answer and read nothing of it."""
     first = await target.socket()
-    await first.send(orjson.dumps({**CREATE, "input": "long"}).decode())
-    conversation = orjson.loads(await first.recv())["conversation"]
+    conversation = ""
+    while not conversation:
+        await first.send(orjson.dumps({**CREATE, "input": "long"}).decode())
+        conversation = orjson.loads(await first.recv()).get("conversation", "")
     while orjson.loads(await first.recv())["type"] != "response.completed":
         pass
     for _ in range(100):
