@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from gateway.limits import Limits, TokenBucket
+from memory.keys import CHAT_SCOPE
 from memory.rows import Principal
 from memory.store import Store
 from streams.errors import NotPermitted, Refused
@@ -19,7 +20,6 @@ UNKNOWN_KEY_MS: Final = 2000  # a wrong key is believed wrong for so long, so th
 KEYS_KEPT: Final = 10_000
 KEY_CHARS: Final = 256  # no key is longer; what is believed wrong must not be large either
 SUBPROTOCOL: Final = "headstart.key."  # a browser can set no header: `new WebSocket(url, ["headstart.key.<key>"])`
-CHAT_SCOPE: Final = "chat"
 
 
 class Door:

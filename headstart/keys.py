@@ -17,14 +17,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from memory.keys import EVERY_TENANT_SCOPE, QUOTA_SCOPE, SERVICE_SCOPE
+from memory.keys import CHAT_SCOPE, EVERY_TENANT_SCOPE, QUOTA_SCOPE, SERVICE_SCOPE
 from memory.opening import open_store
 from memory.rows import KeyRow
 from memory.store import Store
 from streams.errors import InvalidInput, NotFound
 from streams.settings import Settings
 
-CHAT_SCOPE = "chat"
 T = TypeVar("T")
 keys = typer.Typer(no_args_is_help=True, help="API keys of tenants and users.")
 

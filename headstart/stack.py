@@ -25,6 +25,7 @@ from typing import Any, Final, TypeVar
 from gateway.server import Gateway
 from headstart.replay.access import DEBUG_SCOPE
 from memory.embedded import EmbeddedPostgres
+from memory.keys import CHAT_SCOPE
 from memory.opening import Parts, open_parts
 from streams.child import Child, start_child
 from streams.collector import keep_what_is_loaded
@@ -326,7 +327,7 @@ async def _key(parts: Parts, data: Path) -> str:
     file = data / "key"
     if file.exists() and await parts.store.verify_key(key := file.read_text().strip()):
         return key
-    key = await parts.store.create_key(TENANT, USER, "headstart up", (DEBUG_SCOPE,), int(time.time() * 1000))
+    key = await parts.store.create_key(TENANT, USER, "headstart up", (CHAT_SCOPE, DEBUG_SCOPE), int(time.time() * 1000))
     _write_secret(file, key)
     return key
 

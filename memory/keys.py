@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 PREFIX: Final = "hs_"
+CHAT_SCOPE: Final = "chat"  # its holder may chat; every key that a person gets has it
 SERVICE_SCOPE: Final = "service"  # its holder may publish turns and facts for every user of its tenant
 EVERY_TENANT_SCOPE: Final = "every_tenant"  # a service's: it may answer calls of the turns of every tenant
 QUOTA_SCOPE: Final = "quota="  # a service's, with a number behind it: turns and facts a minute
