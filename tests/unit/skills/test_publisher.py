@@ -123,7 +123,7 @@ async def signed_record(scopes: tuple[str, ...] = ("service",), tenant: str = "a
 @pytest.mark.asyncio
 async def test_the_owner_takes_a_services_word_by_its_signature() -> None:
     store, record = await signed_record()
-    assert await check_service(store, record, "acme") == record.header("ce_keyid")
+    assert await check_service(store, record, "acme") == "bot", "the user of the key that signed it"
     assert from_service(decode(record))
 
 
