@@ -3,6 +3,7 @@ can see what the prompt changed."""
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import os
 import re
@@ -60,7 +61,8 @@ async def again(models: Models, recording: Recording, mode: str, change: Change 
 async def test_the_small_model_pinned_and_with_another_prompt(
     model: Models, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scripted = recorded_traffic(4, seed=9, cases=(BY_NAME["two_calls"], BY_NAME["chat"]))
+    cases = (BY_NAME["two_calls"], BY_NAME["chat"])
+    scripted = await asyncio.to_thread(recorded_traffic, 4, seed=9, cases=cases)  # a loop and a clock of its own
     recording = await again(model, scripted, "live")  # from here on everything is the small model's own
     assert all(turn.end is not None for turn in turn_logs(recording.events))
     capsys.readouterr()
