@@ -34,6 +34,7 @@ PARTITION_FETCH_BYTES = 2 * DEAD_LETTERS.record_size_bytes  # the largest record
 # record up after it too. The broker answers every request within milliseconds or `fetch_max_wait_ms`.
 REQUEST_TIMEOUT_MS = 20_000
 GATHERED_BYTES = 256 * 1024  # ends a gathering fetch early: some 500 records
+PROBE_MS = 2_000  # in which a broker gives a record that it holds
 SESSION_TIMEOUT_MS = 10_000  # Apache Kafka accepts no less than 6 s unless told otherwise
 
 
@@ -258,13 +259,32 @@ class KafkaReader:
                     continue
                 assert self._consumer is not None
                 oldest = await self.start_offset(place.partition)
-                if oldest <= offset <= await self.end_offset(place.partition):
+                if oldest <= offset and (
+                    offset <= await self.end_offset(place.partition) or await self._holds(place, offset - 1)
+                ):
                     self._consumer.seek(place, offset)
                     continue
                 log.error("%s/%d has no offset %d; going on at %d", *place, offset, oldest)
                 self.gaps.append(Gap(Place(self.topic, place.partition), offset, oldest))
                 self._positions[place.partition] = oldest
                 self._consumer.seek(place, oldest)
+
+    async def _holds(self, place: TopicPartition, offset: int) -> bool:
+        """Whether the log gives this record. A broker may say an end before records that it holds (Tansu counts a batch
+        as one), so the last record that was read is asked for before the log is believed lost."""
+        consumer = self._connection.consumer(auto_offset_reset="none")
+        try:
+            await _started(consumer)
+            consumer.assign([place])
+            consumer.seek(place, offset)
+            found = await consumer.getmany(place, timeout_ms=PROBE_MS, max_records=1)
+        except OffsetOutOfRangeError:
+            return False
+        except KafkaError as error:
+            raise PeerUnavailable(f"the broker does not give a record: {error!r}", topic=self.topic) from error
+        finally:
+            await _stopped(consumer)
+        return any(message.offset == offset for messages in found.values() for message in messages)
 
     async def _look_for_lag(self) -> None:
         """After a while without records. A position past the end is a log that was lost or made anew; not every

@@ -22,6 +22,7 @@ from streams.apache_kafka import ApacheKafka, KafkaInstallation, find_kafka, kaf
 from streams.child import start_child, until_listening
 from streams.embedded import Broker, EmbeddedBroker, choose_broker, free_port
 from streams.errors import PeerTimeout, PeerUnavailable
+from streams.kafka_bus import KafkaBus
 
 TOPIC = "things"
 WAIT_S = 30
@@ -371,3 +372,23 @@ async def test_a_program_that_ignores_the_signal_is_killed(tmp_path: Path) -> No
     await until_listening(child, "127.0.0.1", port, timeout_s=WAIT_S)
     assert await child.stop(grace_s=0.1) == -signal.SIGKILL
     assert await child.stop() == -signal.SIGKILL, "stopping again is safe"
+
+
+@pytest.mark.asyncio
+async def test_records_of_one_batch_are_no_gap(tmp_path: Path) -> None:
+    """This broker says an end of 1 after a batch of six records; a reader that has read them stays where it is."""
+    async with EmbeddedBroker(tmp_path) as broker:
+        bus = KafkaBus(
+            broker.bootstrap, partitions=1, replication=1, idempotent=False, fetch_max_wait_ms=broker.fetch_max_wait_ms
+        )
+        await bus.start()
+        reader = await bus.reader("events", {0: "earliest"})
+        try:
+            await asyncio.gather(*[await bus.post_raw("events", 0, b"key", b"{}", []) for _ in range(6)])
+            while reader.position(0) < 6:
+                await reader.batch()
+            await reader._look_for_lag()
+            assert (reader.gaps, reader.position(0)) == ([], 6)
+        finally:
+            await reader.close()
+            await bus.stop()
