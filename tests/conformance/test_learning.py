@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterator
 
 import msgspec
 import pytest
-import pytest_asyncio
 
 from memory.habits import habit_id
-from memory.memory_store import MemoryStore
 from memory.postgres import PostgresStore
 from memory.rows import (
     OUTDATED,
@@ -30,31 +27,11 @@ from memory.rows import (
 from memory.store import Store
 from streams import ids
 from streams.events.conversation import ConversationDeleted, MemberForgotten
-from tests.support.databases import fresh_database, postgres_server
 
 DIMENSIONS = 4
 PARTITION = 3
 NORTH, EAST = [0.0, 1.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]
 CONVERSATION = ids.conversation_id(PARTITION, 1, b"0123456789")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with postgres_server() as dsn:
-        yield dsn
-
-
-@pytest_asyncio.fixture(params=["memory", "postgres"])
-async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
-    if request.param == "memory":
-        yield MemoryStore(DIMENSIONS)
-        return
-    async with fresh_database(request.getfixturevalue("server")) as dsn:
-        postgres = PostgresStore(dsn, DIMENSIONS)
-        await postgres.migrate()
-        await postgres.open()
-        yield postgres
-        await postgres.close()
 
 
 def turn_id(number: int) -> str:
