@@ -1,4 +1,4 @@
-"""The generation worker on a log in memory: whole answers, aborts, takeovers byte for byte, and every way to fail."""
+"""The generation worker on a log in memory: whole answers, aborts, and every way to fail."""
 
 from __future__ import annotations
 
@@ -8,24 +8,19 @@ from typing import Any
 
 import pytest
 
-from streams.codec import Record
-from streams.events import Event
 from streams.events.generating import (
     AnswerDelta,
     AnswerFinished,
     AnswerStarted,
-    GenerationAbort,
     PlanDelta,
-    PlanFinished,
     Sampling,
 )
-from streams.events.turn import TurnCompleted, TurnHeartbeat
-from streams.memory_bus import MemoryBroker, MemoryBus
+from streams.events.turn import TurnHeartbeat
+from streams.memory_bus import MemoryBroker
 from streams.topology import DEAD_LETTERS, EVENTS
-from streams.writer import StageWriter
+from tests.support.generation_facts import abort, ids_of, of_type, open_bus, say_answer, text_of
 from tests.support.generations import (
     ANSWER,
-    CONVERSATION,
     TURN,
     GatedEngine,
     HandClock,
@@ -38,34 +33,8 @@ from tests.support.generations import (
     until_running,
 )
 from workers.generation.engine import EngineEvent, EngineRequest, EngineUnavailable
-from workers.generation.scripted_engine import ScriptedEngine, decode, encode, render
+from workers.generation.scripted_engine import ScriptedEngine, decode, encode
 from workers.generation.worker import GenerationWorker
-
-
-def say_answer(request: EngineRequest) -> str:
-    return ANSWER
-
-
-async def open_bus(broker: MemoryBroker | None = None) -> MemoryBus:
-    bus = MemoryBus(broker)
-    await bus.start()
-    return bus
-
-
-def abort(epoch: int = 1) -> GenerationAbort:
-    return GenerationAbort(conversation=CONVERSATION, turn=TURN, step="answer", epoch=epoch, at_ms=0)
-
-
-def of_type(records: list[Record], kind: type[Event]) -> list[Any]:
-    return [event for _, event in counting(records) if isinstance(event, kind)]
-
-
-def text_of(records: list[Record]) -> str:
-    return "".join(event.text for event in of_type(records, AnswerDelta))
-
-
-def ids_of(records: list[Record]) -> list[int]:
-    return [token for event in of_type(records, AnswerDelta) for token in event.ids]
 
 
 @pytest.mark.asyncio
@@ -131,103 +100,6 @@ async def test_an_abort_reaches_a_running_generation_past_its_lane() -> None:
     await read_until(bus, seen("plan.finished"))
     await worker.stop()
     assert worker.dropped == 1
-
-
-@pytest.mark.parametrize("hold_at", [0, 1, 2, 5, 11, 20])
-@pytest.mark.parametrize("zombie", [False, True], ids=["crashed", "zombie"])
-@pytest.mark.asyncio
-async def test_a_successor_goes_on_byte_for_byte(hold_at: int, zombie: bool) -> None:
-    broker = MemoryBroker(4)
-    first_bus, second_bus = await open_bus(broker), await open_bus(broker)
-    stuck, healthy = GatedEngine(say_answer, hold_at), GatedEngine(say_answer)
-    first = await make_worker(first_bus, stuck, HandClock(), spacing_ms=0.0)
-    await ask(first_bus, request())
-    await stuck.reached.wait()
-    second = await make_worker(second_bus, healthy, HandClock(), spacing_ms=0.0)
-    delivered = await read_until(second_bus, seen("answer.delta", hold_at))
-    if not zombie:
-        await first_bus.stop()
-    await ask(second_bus, request(epoch=2, resume=True), partition=3)
-    records = await read_until(second_bus, seen("answer.finished"))
-    stuck.gate.set()  # it wakes up, and says its part again
-    if zombie:
-        records = await read_until(second_bus, seen("answer.finished", 2))
-    await second.stop()
-    await first.stop(drain_ms=0)
-    assert text_of(records) == ANSWER
-    assert decode(ids_of(records)) == ANSWER
-    finished = of_type(records, AnswerFinished)
-    assert [fact.reason for fact in finished] == ["stop"]
-    assert finished[0].usage.completion == len(encode(ANSWER))  # all epochs, once
-    logged = healthy.requests[0].logged_ids
-    assert logged == ids_of(delivered)
-    assert (healthy.requests[0].prompt_ids is None) == (hold_at == 0)
-
-
-@pytest.mark.asyncio
-async def test_a_second_successor_finds_the_prompt_in_the_first_epoch() -> None:
-    bus = await open_bus()
-    engine = GatedEngine(say_answer, hold_at=6)
-    worker = await make_worker(bus, engine, HandClock(), spacing_ms=0.0)
-    for epoch in (1, 2, 3):
-        engine.reached.clear()
-        await ask(bus, request(epoch=epoch, resume=epoch > 1))
-        await engine.reached.wait()
-    engine.gate.set()
-    records = await read_until(bus, lambda seen: any("/3/" in r.event_id and "finished" in r.type for r in seen))
-    await worker.stop()
-    assert text_of(records) == ANSWER
-    assert len(engine.requests) == 3
-    assert [len(call.logged_ids) for call in engine.requests] == [0, 6, 12]
-    assert engine.requests[1].prompt_ids == engine.requests[2].prompt_ids == render(engine.requests[0].messages)
-
-
-@pytest.mark.asyncio
-async def test_a_plan_is_generated_anew() -> None:
-    bus = await open_bus()
-    engine = GatedEngine(say_answer, hold_at=3)
-    worker = await make_worker(bus, engine, HandClock(), spacing_ms=0.0)
-    await ask(bus, request(step="plan"))
-    await engine.reached.wait()
-    engine.gate.set()
-    engine.hold_at = None
-    await ask(bus, request(step="plan", epoch=2, resume=True))
-    records = await read_until(bus, lambda all: any("/plan/2/" in r.event_id and "finished" in r.type for r in all))
-    await worker.stop()
-    second = [event for fact, event in counting(records) if fact.epoch == 2]
-    assert "".join(event.text for event in second if isinstance(event, PlanDelta)) == ANSWER
-    assert isinstance(second[-1], PlanFinished)
-    assert engine.requests[1].logged_ids == []
-
-
-@pytest.mark.asyncio
-async def test_an_answer_that_was_whole_already_is_not_generated_again() -> None:
-    bus = await open_bus()
-    engine = GatedEngine(say_answer)
-    worker = await make_worker(bus, engine, HandClock(), spacing_ms=0.0)
-    await ask(bus, request())
-    await read_until(bus, seen("answer.finished"))
-    await ask(bus, request(epoch=2, resume=True))
-    records = await read_until(bus, seen("answer.finished", 2))
-    await worker.stop()
-    assert len(engine.requests) == 1
-    assert text_of(records) == ANSWER
-    first, second = of_type(records, AnswerFinished)
-    assert (first.reason, first.usage) == (second.reason, second.usage)
-
-
-@pytest.mark.asyncio
-async def test_a_turn_that_has_ended_is_not_answered() -> None:
-    bus = await open_bus()
-    engine = GatedEngine(say_answer)
-    worker = await make_worker(bus, engine, HandClock(), spacing_ms=0.0)
-    owner = StageWriter(bus, CONVERSATION, TURN, "turn", 1, "owner")
-    await owner.write(TurnCompleted(at_ms=1))
-    await ask(bus, request(epoch=2, resume=True))
-    await ask(bus, request(turn=TURN[:-1] + "f"))  # another turn of the conversation: its lane comes after
-    await read_until(bus, seen("answer.finished"))
-    await worker.stop()
-    assert [call.request_id for call in engine.requests] == [f"{TURN[:-1]}f/answer/1"]
 
 
 @pytest.mark.asyncio
