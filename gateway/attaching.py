@@ -26,16 +26,18 @@ SNAPSHOT_TURNS = 200
 class Attachments:
     """The subscriptions of one socket."""
 
-    __slots__ = ("_on_end", "_outlet", "_principal", "_services", "_turns", "_whole")
+    __slots__ = ("_on_again", "_on_end", "_outlet", "_principal", "_services", "_turns", "_whole")
 
     def __init__(
         self, services: Services, principal: Principal, outlet: Outlet,
-        on_end: Callable[[str, str | None, Frame], None],
+        on_end: Callable[[str, str | None, Frame], None], on_again: Callable[[str | None], None],
     ) -> None:  # fmt: skip
+        """on_end: as in Subscription. on_again: a turn of this lane was asked for once more."""
         self._services = services
         self._principal = principal
         self._outlet = outlet
         self._on_end = on_end
+        self._on_again = on_again
         self._whole: dict[str, Subscription] = {}
         self._turns: list[Subscription] = []
 
@@ -52,6 +54,7 @@ class Attachments:
     def follow(self, prepared: Prepared, stream_id: str | None) -> Subscription:
         """The subscription that shows a turn of the socket's own; owns the prepared channel. Raises Refused."""
         conversation = prepared.submit.conversation
+        self._forget_own(prepared.turn, conversation)
         whole = self._whole.get(conversation)
         if whole is not None and prepared.known is None:
             self._services.feed.release(prepared.channel)  # the one that is attached holds it already
@@ -69,6 +72,14 @@ class Attachments:
         subscription.turns[prepared.turn] = stream_id
         self._turns.append(subscription)
         return subscription
+
+    def _forget_own(self, turn: str, conversation: str) -> None:
+        """A turn that the socket asks for once more is shown once: the way, and in the lane, it was asked for last."""
+        for subscription in self.subscriptions(conversation):
+            if turn in subscription.turns:
+                lane = subscription.turns[turn]
+                subscription.drop(turn)
+                self._on_again(lane)
 
     async def attach(self, conversation: str, after: After) -> None:
         """Follows a whole conversation from a position; attaching it again begins again there.

@@ -48,7 +48,7 @@ class Connection:
         self._principal = principal
         self._send = send
         self._lanes = Lanes(services.limits)
-        self._attachments = Attachments(services, principal, self.outlet, self._lane_ended)
+        self._attachments = Attachments(services, principal, self.outlet, self._lane_ended, self._asked_again)
         self._steering = Steering(services, principal, self.outlet)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -214,6 +214,9 @@ class Connection:
         if request is not None and not self.outlet.closed:
             fields = {"event_id": request.event_id, "stream_id": request.stream_id}
             self._spawn_answering(self._start(request), fields)
+
+    def _asked_again(self, stream_id: str | None) -> None:
+        self._lane_ended("", stream_id, None)
 
     # the other frames
 

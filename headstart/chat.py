@@ -18,6 +18,7 @@ from rich.text import Text
 
 from headstart.client import Client, Turn
 from headstart.client_readers import Frame
+from headstart.client_refusals import Patience
 from headstart.timeline import render_view
 from headstart.turn_view import CallView, TurnView, printable
 from streams.errors import HeadstartError, InvalidInput
@@ -25,6 +26,7 @@ from streams.settings import Settings
 
 HELP = "/timeline  the last turn's timeline    /new  another conversation    /quit  (or Ctrl-D)"
 ARGUMENT_COLUMNS = 60
+PATIENCE = Patience(limit_ms=15_000)  # a person who sees nothing happen wants to be told why
 _STOPPED = 130  # the exit status of a program that Ctrl-C ended, as shells give it
 
 
@@ -44,7 +46,7 @@ def chat(
     console = Console(highlight=False)
     try:
         settings = Settings.from_env(os.environ)
-        client = Client(url or settings.url, settings.key or "" if key is None else key)
+        client = Client(url or settings.url, settings.key or "" if key is None else key, patience=PATIENCE)
         status = asyncio.run(Chat(client, console, conversation, timeline).run(question))
     except HeadstartError as error:
         print_error(console, error)

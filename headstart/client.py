@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -32,12 +33,13 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from headstart.client_backoff import Backoff
 from headstart.client_errors import error_of_close, error_of_handshake
-from headstart.client_readers import Action, Bound, Deliver, Fail, Frame, Reconnect, Send
+from headstart.client_readers import Action, Bound, Deliver, Fail, Frame, Reconnect, Send, Wait
+from headstart.client_refusals import Patience
 from headstart.client_state import LIMIT_BYTES, ClientState
 from headstart.client_streams import Attachment, Result, Stream, Turn
 from streams.errors import HeadstartError, InvalidInput, PeerUnavailable, Refused
 
-__all__ = ["Attachment", "Backoff", "Client", "Result", "Turn", "socket_url"]
+__all__ = ["Attachment", "Backoff", "Client", "Patience", "Result", "Turn", "socket_url"]
 
 OnBusy = Literal["reject", "interrupt", "enqueue", "steer"]
 MAX_FRAME_BYTES: Final = 16 << 20
@@ -113,8 +115,9 @@ class Client:
     """One connection to a gateway, for any number of turns and conversations, kept up while the context is open.
 
     url: as `socket_url` takes it. key: an API key, "" where the gateway asks for none. backoff: when to come again;
-    once it is exhausted every open stream raises PeerUnavailable. draw: uniform randomness in 0..1; sleep: takes
-    seconds; dial: opens a socket. All three are there for callers who own the clock or the wire.
+    once it is exhausted every open stream raises PeerUnavailable. patience: for how long a request is sent again that
+    nobody can take at the moment (`no_worker`, `database_unavailable`). draw: uniform randomness in 0..1; sleep: takes
+    seconds; clock_ms: monotonic; dial: opens a socket. They are there for callers who own the clock or the wire.
     """
 
     def __init__(
@@ -123,9 +126,11 @@ class Client:
         key: str = "",
         *,
         backoff: Backoff | None = None,
+        patience: Patience | None = None,
         limit_bytes: int = LIMIT_BYTES,
         draw: Callable[[], float] = random.random,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock_ms: Callable[[], float] = lambda: time.monotonic() * 1e3,
         dial: Dial = _dial,
     ) -> None:
         self.url = socket_url(url)
@@ -133,8 +138,10 @@ class Client:
         self.state = ClientState(limit_bytes=limit_bytes)
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._backoff = backoff or Backoff()
-        self._draw, self._sleep, self._dial = draw, sleep, dial
+        self._patience = patience or Patience()
+        self._draw, self._sleep, self._clock_ms, self._dial = draw, sleep, clock_ms, dial
         self._streams: dict[int, Stream] = {}
+        self._pauses: set[asyncio.Task[None]] = set()
         self._outbox: _Outbox | None = None
         self._heard = self._useless = False
         self._ready = asyncio.Event()
@@ -165,6 +172,10 @@ class Client:
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
+        for pause in self._pauses:
+            pause.cancel()
+        if self._pauses:
+            await asyncio.wait(self._pauses)
         self._give_up(Refused("the client was closed", code="client_closed"))
 
     # -- what callers do ------------------------------------------------------------------------------------------
@@ -333,6 +344,28 @@ class Client:
                         turn.bind(response, conversation)
                 case Reconnect():
                     self._useless = True
+                case Wait(key, error, times):
+                    self._wait(key, error, times)
+
+    def _wait(self, key: int, error: HeadstartError, times: int) -> None:
+        """Send a turn's request again after a while; once that has gone on for too long, the turn ends."""
+        turn = self._streams[key]
+        assert isinstance(turn, Turn)
+        now_ms = self._clock_ms()
+        if turn.refused_at_ms is None:
+            turn.refused_at_ms = now_ms
+        wait_ms = self._patience.wait_ms(times, now_ms - turn.refused_at_ms, self._draw())
+        if wait_ms is None:
+            self._apply(self.state.give_up(key, error))
+            return
+        _log.info("%s; the request is sent again in %.0f ms", error, wait_ms)
+        pause = asyncio.create_task(self._repeat(key, wait_ms), name="headstart-client-repeat")
+        self._pauses.add(pause)
+        pause.add_done_callback(self._pauses.discard)
+
+    async def _repeat(self, key: int, wait_ms: float) -> None:
+        await self._sleep(wait_ms / 1000)
+        self._apply(self.state.repeat(key))
 
     def _give_up(self, error: HeadstartError) -> None:
         self._fatal = self._fatal or error

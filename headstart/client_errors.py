@@ -82,6 +82,22 @@ def error_of_response(response: dict[str, Any]) -> HeadstartError:
     return error_of({**facts, "response_id": str(response.get("id", ""))})
 
 
+def history_gone(response: str) -> PeerError:
+    """A turn whose beginning has aged out of the log can not be told whole any more."""
+    return PeerError(
+        "the log no longer holds the rest of this turn", code="history_gone",
+        hint="attach to the conversation from 'start'", response_id=response,
+    )  # fmt: skip
+
+
+def frames_missing(response: str, expected: int, received: int) -> PeerError:
+    """The numbers of a response's frames have a hole that does not close."""
+    return PeerError(
+        "the gateway leaves out frames of this turn", code="frames_missing", response_id=response, expected=expected,
+        received=received,
+    )  # fmt: skip
+
+
 def error_of_close(code: int, reason: str) -> HeadstartError | None:
     """What a close code says, or None when the client should connect again (also for 1000: a server that ends in
     good order is one that another replaces)."""

@@ -56,7 +56,17 @@ class Reconnect:
     """This connection can not carry on where another one may: end it."""
 
 
-Action = Send | Deliver | Fail | Bound | Reconnect
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A reader's request could not be taken for a reason that passes: call `repeat` after a while, or `give_up` with
+    this error. times: how often that was so, this time included."""
+
+    reader: int
+    error: HeadstartError
+    times: int
+
+
+Action = Send | Deliver | Fail | Bound | Reconnect | Wait
 
 
 @dataclass(slots=True)
@@ -68,7 +78,8 @@ class Reader:
     anchor: a place before its first frame, where the gateway named one.
     lagging: its frames are left in the log until its consumer has caught up. ticket: the number of the attach it
     waits for; until that is answered no frame is for it, -1 when it waits for none. sequence: of a turn's next frame.
-    healed: the sequence at which frames were missing last. refusals: how often its request could not be taken.
+    healed: the sequence at which frames were missing last. refusals: how often its request was for another connection.
+    pauses: how often it was for later; pausing: it waits for that.
     """
 
     key: int
@@ -88,6 +99,15 @@ class Reader:
     ticket: int = -1
     cancelling: bool = False
     refusals: int = 0
+    pauses: int = 0
+    pausing: bool = False
+
+    def pause(self, error: HeadstartError) -> list[Action]:
+        """Its request is to be sent again after a while. Nothing where it waits for that already."""
+        if self.pausing:
+            return []
+        self.pausing, self.pauses = True, self.pauses + 1
+        return [Wait(self.key, error, self.pauses)]
 
     @property
     def placed(self) -> bool:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from headstart.client_acks import Acknowledgements
-from headstart.client_errors import error_of
+from headstart.client_errors import error_of, frames_missing, history_gone
 from headstart.client_held import HeldFrames
 from headstart.client_readers import (
     TERMINAL,
@@ -44,10 +44,10 @@ from headstart.client_readers import (
     response_of,
     steered_from,
 )
-from streams.errors import HeadstartError, InvalidInput, PeerError
+from headstart.client_refusals import verdict
+from streams.errors import HeadstartError, InvalidInput
 from streams.offsets import Cursor
 
-REFUSALS: Final = 5  # how often a request is repeated that a gateway could not take for a reason of its own
 LIMIT_BYTES: Final = 1 << 20  # of one reader's undelivered frames; an answer of 4,000 deltas is about this much
 
 
@@ -123,6 +123,18 @@ class ClientState:
         # The gateway answers attaches in order, so those still on their way are counted as answered.
         self._answered[reader.conversation] = self._asked[reader.conversation]
         return [Send(detach_frame(reader.conversation))]
+
+    def repeat(self, key: int) -> list[Action]:
+        """The pause that a `Wait` asked for is over. Nothing where the turn has begun or ended meanwhile."""
+        reader = self._readers.get(key)
+        if reader is None:
+            return []
+        reader.pausing = False
+        return [Send(reader.request)] if reader.request is not None else []
+
+    def give_up(self, key: int, error: HeadstartError) -> list[Action]:
+        """A reader ends with this error; nothing where it has ended."""
+        return [Fail(key, error), *self.release(key)] if key in self._readers else []
 
     def consumed(self, key: int, size_bytes: int) -> list[Action]:
         """A consumer took a delivered frame; a reader that was too slow goes on once half of its bound is free."""
@@ -252,13 +264,7 @@ class ClientState:
                 reader.queued_bytes += size_bytes
                 actions.append(Deliver(reader.key, frame, size_bytes))
             elif reader.last is not None and is_lost(reader.last, oldest):
-                error = PeerError(
-                    "the log no longer holds the rest of this turn",
-                    code="history_gone",
-                    hint="attach to the conversation from 'start'",
-                    response_id=reader.response,
-                )
-                actions += [Fail(reader.key, error), *self.release(reader.key)]
+                actions += self.give_up(reader.key, history_gone(reader.response))
         return actions
 
     def _snapshot(self, frame: Frame, size_bytes: int) -> list[Action]:
@@ -287,20 +293,21 @@ class ClientState:
                 for reader in self._readers.values()
                 if (event_id and reader.event_id == event_id) or (response and reader.response == response)
             ]
-            if any(self._worth_repeating(reader, error) for reader in waiting):
-                return [Reconnect()]
-        actions: list[Action] = []
-        for reader in waiting:
-            actions += [Fail(reader.key, error), *self.release(reader.key)]
-        return actions
+        return self._refused(waiting, error)
 
-    def _worth_repeating(self, reader: Reader, error: HeadstartError) -> bool:
-        """Whether a request that was not taken is sent again by itself, on the next connection: it names the same
-        turn. Being too fast and having no worker are for the caller to know."""
-        if reader.request is None or reader.response or reader.refusals >= REFUSALS:
-            return False
-        reader.refusals += 1
-        return error.code == "draining" or (isinstance(error, PeerError) and error.code != "no_worker")
+    def _refused(self, readers: list[Reader], error: HeadstartError) -> list[Action]:
+        """Requests that may be sent again are, by themselves: they name the same turns."""
+        actions: list[Action] = []
+        for reader in readers:
+            match verdict(reader, error):
+                case "elsewhere":
+                    reader.refusals += 1
+                    actions.append(Reconnect())
+                case "later":
+                    actions += reader.pause(error)
+                case "ends":
+                    actions += self.give_up(reader.key, error)
+        return actions
 
     def _fact(self, frame: Frame, position: Cursor, size_bytes: int) -> list[Action]:
         """A frame made from the log: each reader of its conversation takes it once."""
@@ -346,14 +353,7 @@ class ClientState:
         asked for again, once."""
         self.holes += 1
         if reader.healed == reader.sequence:
-            error = PeerError(
-                "the gateway leaves out frames of this turn",
-                code="frames_missing",
-                response_id=reader.response,
-                expected=reader.sequence,
-                received=sequence,
-            )
-            return [Fail(reader.key, error), *self.release(reader.key)]
+            return self.give_up(reader.key, frames_missing(reader.response, reader.sequence, sequence))
         reader.healed, reader.lagging, reader.request = reader.sequence, True, None
         return self._place_feed(reader.conversation, [reader])
 

@@ -92,6 +92,7 @@ class Turn(Stream):
         self.response_id = ""
         self.conversation = ""
         self.text = ""
+        self.refused_at_ms: float | None = None  # since when its request has been refused and sent again
         self._known = asyncio.Event()
         self._final: Frame | None = None
 

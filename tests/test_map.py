@@ -51,7 +51,9 @@ PURE = (
     "headstart/replay/result.py", "headstart/replay/steps.py", "headstart/replay/diff.py",
     "headstart/replay/diff_text.py", "headstart/replay/diff_html.py", "headstart/replay/changing.py",
     "headstart/replay/finding.py", "headstart/replay/spans.py",
-    "headstart/client_state.py", "headstart/timeline.py", "headstart/turn_view.py",
+    "headstart/client_state.py", "headstart/client_acks.py", "headstart/client_backoff.py",
+    "headstart/client_errors.py", "headstart/client_held.py", "headstart/client_readers.py",
+    "headstart/client_refusals.py", "headstart/timeline.py", "headstart/turn_view.py",
 )  # fmt: skip
 NOT_PURE = {"workers/toolcalls/vllm_adapter.py"}  # the one file of the parser that knows vLLM
 

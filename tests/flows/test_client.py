@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from headstart.client import Backoff, Client, Turn
-from streams.errors import InvalidInput, NotPermitted, PeerUnavailable, Refused
+from streams.errors import HeadstartError, InvalidInput, NotPermitted, PeerUnavailable, Refused
 from tests.support.frame_log import conversation_name
 from tests.support.scripted_gateway import ScriptedGateway, World, no_sleep, texts
 
@@ -245,3 +245,70 @@ async def test_garbage_from_the_gateway_is_counted_and_survived() -> None:
     async with Client("ws://anywhere", dial=dial) as client:
         await done.wait()
         assert client.state.malformed == 3
+
+
+@pytest.mark.asyncio
+async def test_what_passes_is_waited_out_with_pauses_that_grow() -> None:
+    """The gateway refuses five times, then takes the very same request; the turn is one."""
+    world = World(refuse={"hello": "database_unavailable"})
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 5:
+            world.refuse.clear()
+
+    async with (
+        ScriptedGateway(world) as gateway,
+        Client(gateway.url, key="hs_key", sleep=sleep, draw=lambda: 1.0, clock_ms=lambda: 0.0) as client,
+    ):
+        turn = await client.submit("hello")
+        await turn.accepted()
+        text = answer(gateway, turn)
+        assert (await turn.result()).text == text
+    assert waits == [0.5, 1.0, 2.0, 4.0, 5.0]
+    assert [request["event_id"] for request in world.submits] == [turn.event_id]
+    assert gateway.connections == 1  # other turns of this client go on meanwhile
+
+
+@pytest.mark.asyncio
+async def test_what_does_not_pass_ends_the_turn_when_the_patience_is_over() -> None:
+    world = World(refuse={"hello": "no_worker"})
+    now_ms = 0.0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now_ms
+        now_ms += seconds * 1_000
+
+    async with (
+        ScriptedGateway(world) as gateway,
+        Client(gateway.url, sleep=sleep, draw=lambda: 1.0, clock_ms=lambda: now_ms) as client,
+    ):
+        turn = await client.submit("hello")
+        with pytest.raises(HeadstartError) as caught:
+            await turn.result()
+        assert (caught.value.code, now_ms) == ("no_worker", 57_500)  # one pause more would have ended after 60 s
+        world.refuse.clear()
+        again = await client.submit("hello", event_id=turn.event_id)
+        await again.accepted()
+        text = answer(gateway, again)
+        assert (await again.result()).text == text
+
+
+@pytest.mark.asyncio
+async def test_closing_a_client_ends_a_request_that_waits() -> None:
+    world = World(refuse={"hello": "no_worker"})
+    asleep = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        asleep.set()
+        await asyncio.Event().wait()
+
+    async with ScriptedGateway(world) as gateway, Client(gateway.url, sleep=sleep) as client:
+        turn = await client.submit("hello")
+        await asleep.wait()
+        await client.close()
+        with pytest.raises(Refused) as caught:
+            await turn.result()
+        assert caught.value.code == "client_closed"
+        assert not client._pauses

@@ -223,3 +223,26 @@ async def test_many_clients_resume_at_random_cuts() -> None:
                 assert turn.text == "".join(f"{count} " for count in range(30))
 
         await asyncio.gather(*(one(number) for number in range(20)))
+
+
+@pytest.mark.asyncio
+async def test_a_turn_that_no_worker_takes_is_sent_again_until_one_does() -> None:
+    """Nobody carries out turns at first, and what was sent then is lost; the turn completes, once, on one socket."""
+    async with live_gateways(limits=Limits(accept_ms=1, repeat_after_ms=20)) as world:
+        gateway = await world.open()
+        world.turns.silent = True
+
+        async def sleep(seconds: float) -> None:
+            world.turns.silent = len(world.turns.commands) < 3
+            await asyncio.sleep(0)
+
+        async with Client(url_of(gateway), world.key, sleep=sleep) as client:
+            turn = await client.submit("anybody?")
+            frames = await frames_of(turn)
+            assert turn.text == "anybody?"
+            assert [frame["sequence_number"] for frame in frames] == list(range(len(frames)))
+            assert client.state.repeated == 0  # a turn that is asked for again is shown once
+            submits = [command for command in world.turns.commands if isinstance(command, TurnSubmit)]
+            assert len(submits) == 4
+            assert len({submit.turn for submit in submits}) == 1
+            assert client.connections == 1

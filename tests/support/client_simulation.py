@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from headstart.client_readers import Bound, Deliver, Fail, Frame, Send
+from headstart.client_readers import Bound, Deliver, Fail, Frame, Send, Wait
 from headstart.client_state import ClientState
 from streams.errors import HeadstartError
 from tests.support.scripted_gateway import Feeds, World
@@ -25,6 +25,7 @@ class Simulation:
         self.ended: set[int] = set()
         self.errors: dict[int, HeadstartError] = {}
         self.responses: dict[int, str] = {}
+        self.waiting: list[int] = []  # readers whose request is to be sent again
 
     def apply(self, actions: list[Any]) -> None:
         for action in actions:
@@ -42,6 +43,8 @@ class Simulation:
                     self.errors[key] = error
                 case Bound(key, response, _):
                     self.responses[key] = response
+                case Wait(key, _, _):
+                    self.waiting.append(key)
 
     def connect(self) -> None:
         self.cut()

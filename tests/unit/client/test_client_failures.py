@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from headstart.client_readers import Frame, Reconnect, Send
+from headstart.client_readers import Fail, Frame, Reconnect, Send, Wait
 from streams.errors import NotFound, PeerError, Refused
 from tests.support.client_simulation import Simulation
 from tests.support.frame_log import conversation_name
@@ -37,13 +37,46 @@ def test_a_request_a_gateway_could_not_take_is_repeated_elsewhere_and_not_for_ev
     assert key in sim.errors
 
 
-@pytest.mark.parametrize(("code", "status"), [("no_worker", 503), ("rate_limited", 429), ("unknown_conversation", 404)])
+@pytest.mark.parametrize(("code", "status"), [("rate_limited", 429), ("unknown_conversation", 404)])
 def test_what_a_caller_has_to_know_is_not_repeated(code: str, status: int) -> None:
     sim = Simulation()
     sim.connect()
     key = sim.submit("e1")
     sim.apply(sim.state.received({"type": "error", "event_id": "e1", "status": status, "error": {"code": code}}, 9))
     assert sim.errors[key].code == code
+
+
+@pytest.mark.parametrize("code", ["no_worker", "database_unavailable"])
+def test_what_passes_is_waited_out_and_the_same_request_is_sent_again(code: str) -> None:
+    sim = Simulation()
+    sim.connect()
+    key = sim.submit("e1")
+    request = sim.world.submits[0]
+    if code == "no_worker":
+        sim.pump(1)  # the gateway has taken it; nobody behind it does
+    frame = {"type": "error", "event_id": "e1", "status": 503, "error": {"message": "not now", "code": code}}
+    for times in range(1, 20):
+        [wait] = sim.state.received(frame, 9)
+        assert isinstance(wait, Wait)
+        assert (wait.reader, wait.error.code, wait.times) == (key, code, times)
+        assert sim.state.received(frame, 9) == []  # said twice, waited once
+        assert sim.state.repeat(key) == [Send(request)]
+    error = PeerError("not now", code=code)
+    assert sim.state.give_up(key, error) == [Fail(key, error)]
+    assert sim.state.repeat(key) == sim.state.give_up(key, error) == []
+
+
+def test_a_turn_that_has_begun_while_its_request_waited_is_not_asked_for_again() -> None:
+    sim = Simulation()
+    sim.connect()
+    key = sim.submit("e1")
+    sim.pump(1)
+    sim.apply(sim.state.received({"type": "error", "event_id": "e1", "error": {"code": "no_worker"}}, 9))
+    frames = sim.answer("e1")
+    sim.pump(3)
+    assert sim.state.repeat(key) == []
+    sim.settle()
+    assert sim.given[key] == frames
 
 
 def test_a_gap_ends_a_turn_and_is_told_to_an_attachment() -> None:
