@@ -141,6 +141,12 @@ class Settings:
     allow_private_skill_hosts: bool = variable(
         "ALLOW_PRIVATE_SKILL_HOSTS", flag, "false", "let skills be called on loopback and private addresses"
     )
+    skill_secrets: Path | None = variable(
+        "SKILL_SECRETS",
+        file_path,
+        None,
+        "a TOML file of what requests to imported APIs carry, and to which hosts; unset: nothing",
+    )
     signing_key: str | None = variable(
         "SIGNING_KEY", signing_secret, None, "signs what services put on the bus; required unless HEADSTART_DEV is true"
     )

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from streams.events.base import Event, event
+from streams.events.binding import HttpBinding
 
 Effect = str  # "pure" | "reversible" | "irreversible"
 
@@ -18,6 +19,7 @@ class SkillManifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     all required ones. effect: "pure" (fires early, may be voided and refired), "reversible" (fires early, compensated
     by `compensate` when voided), "irreversible" (waits for its call to close, the plan to be committed, and approval
     when `approval`). url: where to POST the arguments as JSON ("" with `bus` true: over the topic `calls`).
+    http: how the request is made instead, where the API has its own ways; the url is a template then.
     returns: a JSON Schema that every result fits, {} when the owner promises nothing; another result is an error.
     hosts: the only `host:port`s a request may reach. cost: relative price of a needless firing, 0 is free.
     idempotent_key: the skill enforces the Idempotency-Key header. result_bytes: larger results are cut.
@@ -45,6 +47,7 @@ class SkillManifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     tenants: tuple[str, ...] = ()
     examples: tuple[str, ...] = ()
     returns: dict[str, Any] = msgspec.field(default_factory=dict)
+    http: HttpBinding | None = None
 
     @property
     def id(self) -> str:

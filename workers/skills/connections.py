@@ -23,13 +23,14 @@ from httpcore._synchronization import AsyncShieldCancellation
 
 
 class SkillRequest(httpcore.Request):
-    """A POST whose headers are bytes already and whose url was parsed before: what httpcore checks of a request costs a
+    """A request whose headers are bytes already and whose url was parsed before: what httpcore checks of one costs a
     tenth of a millisecond, and our own code wrote this one."""
 
     def __init__(
-        self, url: httpcore.URL, headers: list[tuple[bytes, bytes]], body: bytes, extensions: dict[str, Any]
-    ) -> None:
-        self.method, self.url, self.headers, self.body, self.extensions = b"POST", url, headers, body, extensions
+        self, url: httpcore.URL, headers: list[tuple[bytes, bytes]], body: bytes, extensions: dict[str, Any],
+        method: bytes = b"POST",
+    ) -> None:  # fmt: skip
+        self.method, self.url, self.headers, self.body, self.extensions = method, url, headers, body, extensions
         self.stream = ByteStream(body)
 
 

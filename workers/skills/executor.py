@@ -1,5 +1,7 @@
-"""Calls a skill over HTTP: one POST of its arguments on a connection that is already open, its answer as JSON text.
+"""Calls a skill over HTTP: one request on a connection that is already open, its answer as JSON text.
 
+- The request is a POST of the arguments as JSON, or what the manifest's `http` makes of them (http_request.py); then
+  an answer without content is null, and for whom the call is is told only where the manifest says so.
 - HTTP/2 where TLS agrees on it, else HTTP/1.1 with keep-alive; on cleartext always HTTP/1.1. `warm` opens connections
   before they are needed, so that firing costs no handshake. Redirects are not followed; guard.py says where to.
 - `timeout_ms` bounds the whole call, waiting for a place (limits.py) and retries included; so does the turn's deadline.
@@ -17,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import os
 import random
 import ssl
 import time
@@ -38,8 +41,11 @@ from workers.skills.context import HEADER, CallContext, sign
 from workers.skills.execution import Outcome
 from workers.skills.failures import SkillBroke, SkillFailed, SkillTimeout, SkillUnreachable, failure
 from workers.skills.guard import GuardedBackend, HostRefused, Resolve, system_resolve
+from workers.skills.http_request import Made, make
 from workers.skills.limits import Limits
 from workers.skills.manifest import host_port
+from workers.skills.secrets import Secrets
+from workers.skills.url_template import template
 
 __all__ = ["CallContext", "HttpExecutor", "Outcome"]
 
@@ -52,10 +58,8 @@ WARM_TIMEOUT_MS: Final = 5_000
 DRAINED_DIGITS: Final = 4  # an error's body of less than 10,000 bytes costs less than a new connection
 FIRST_PAUSE_MS: Final = 50
 LONGEST_PAUSE_MS: Final = 2_000
-_ALWAYS: Final = (
-    (b"content-type", b"application/json"), (b"accept", b"application/json"), (b"accept-encoding", b"identity"),
-    (b"user-agent", b"headstart"),
-)  # fmt: skip
+_ALWAYS: Final = ((b"accept-encoding", b"identity"), (b"user-agent", b"headstart"))
+_JSON: Final = ((b"content-type", b"application/json"), (b"accept", b"application/json"))
 _CONTEXT: Final = HEADER.lower().encode()
 
 
@@ -107,7 +111,8 @@ class HttpExecutor:
     """Calls skills from one event loop. Open it with `async with`, or `close` it.
 
     signing_key: signs Headstart-Context; None sends calls without that header. allow_private: skills may live on
-    loopback and private addresses. clock_ms: wall clock in milliseconds. timeout(seconds): bounds each whole call.
+    loopback and private addresses. secrets: what bound skills' requests may carry. clock_ms: wall clock in
+    milliseconds. timeout(seconds): bounds each whole call.
     """
 
     def __init__(
@@ -116,8 +121,10 @@ class HttpExecutor:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random, resolve: Resolve = system_resolve,
         ssl_context: ssl.SSLContext | None = None, timeout: Callable[[float], asyncio.Timeout] = asyncio.timeout,
+        secrets: Secrets | None = None,
     ) -> None:  # fmt: skip
         self.limits = limits or Limits()
+        self._secrets = secrets or Secrets()
         self._signing_key, self._clock_ms, self._sleep, self._jitter = signing_key, clock_ms, sleep, jitter
         self._timeout = timeout
         self._breakers: dict[str, Breaker] = {}
@@ -131,7 +138,8 @@ class HttpExecutor:
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
         return cls(
-            signing_key=settings.signing_key, allow_private=settings.allow_private_skill_hosts or settings.dev
+            signing_key=settings.signing_key, allow_private=settings.allow_private_skill_hosts or settings.dev,
+            secrets=Secrets.load(settings.skill_secrets, os.environ),
         )  # fmt: skip
 
     async def __aenter__(self) -> Self:
@@ -183,7 +191,9 @@ class HttpExecutor:
                 self._timeout(allowed_ms / 1000) as scope,
                 self.limits.place(manifest.name, manifest.concurrency, context.tenant, context.turn),
             ):
-                return await self._attempts(manifest, place, orjson.dumps(arguments), context, course, scope)
+                return await self._attempts(
+                    manifest, place, self._made(manifest, place, arguments, course), context, course, scope
+                )  # fmt: skip
         except TimeoutError:
             message = f"no answer within {max(0, round(allowed_ms))} ms"
             raise failure(SkillTimeout, code, message, manifest, course.sent, **course.facts()) from None
@@ -194,7 +204,11 @@ class HttpExecutor:
         They are opened by an OPTIONS request, which changes nothing. A host that can not be reached is logged; its
         next call says so. Never raises for a skill's sake.
         """
-        urls = {place: one.url for one in manifests if (place := host_port(one.url)) is not None and place in one.hosts}
+        urls = {
+            place: one.url if one.http is None else template(one.url).origin
+            for one in manifests
+            if (place := host_port(one.url)) is not None and place in one.hosts
+        }
         tasks = []
         for url in urls.values():
             origin = httpcore.URL(url).origin
@@ -211,13 +225,13 @@ class HttpExecutor:
             log.info("a skill's host could not be warmed: %s", type(error).__name__, extra={"url": url})
 
     async def _attempts(
-        self, manifest: SkillManifest, place: str, body: bytes, context: CallContext, course: _Course,
+        self, manifest: SkillManifest, place: str, made: Made, context: CallContext, course: _Course,
         scope: asyncio.Timeout,
     ) -> Outcome:  # fmt: skip
         pause_ms = FIRST_PAUSE_MS
         while True:
             try:
-                return await self._attempt(manifest, place, body, context, course, scope)
+                return await self._attempt(manifest, place, made, context, course, scope)
             except PeerError as error:
                 error.facts.update(course.facts(), sent=course.sent)
                 harmless = not course.sent_now or manifest.effect == "pure" or manifest.idempotent_key
@@ -229,7 +243,7 @@ class HttpExecutor:
             pause_ms = min(2 * pause_ms, LONGEST_PAUSE_MS)
 
     async def _attempt(
-        self, manifest: SkillManifest, place: str, body: bytes, context: CallContext, course: _Course,
+        self, manifest: SkillManifest, place: str, made: Made, context: CallContext, course: _Course,
         scope: asyncio.Timeout,
     ) -> Outcome:  # fmt: skip
         """One request, and what it says about its host."""
@@ -241,7 +255,7 @@ class HttpExecutor:
         course.attempts += 1
         course.sent_now = False
         try:
-            outcome = await self._send(manifest, body, context, course)
+            outcome = await self._send(manifest, made, context, course)
         except PeerError as error:
             if isinstance(error, SkillUnreachable) or error.code in ("skill_disconnected", "skill_failed"):
                 breaker.failed(int(self._clock_ms()))
@@ -259,13 +273,16 @@ class HttpExecutor:
         breaker.succeeded()
         return outcome
 
-    async def _send(self, manifest: SkillManifest, body: bytes, context: CallContext, course: _Course) -> Outcome:
+    async def _send(self, manifest: SkillManifest, made: Made, context: CallContext, course: _Course) -> Outcome:
         extensions = {
             "trace": course.trace, "sending": course.on_sending, "sent": course.on_wire,
             "timeout": {"connect": CONNECT_TIMEOUT_MS / 1000},
         }  # fmt: skip
-        headers = self._headers(manifest, body, context)
-        request = SkillRequest(_url(manifest.url)[0], headers, body, extensions)
+        headers = self._headers(manifest, made, context)
+        url, _ = _url(manifest.url)
+        if manifest.http is not None:
+            url = httpcore.URL(scheme=url.scheme, host=url.host, port=url.port, target=made.target)
+        request = SkillRequest(url, headers, made.body, extensions, made.method)
         try:
             async with self._pool.exchange(request) as response:
                 fields = {name.lower(): value.decode("latin-1") for name, value in response.headers}
@@ -283,6 +300,8 @@ class HttpExecutor:
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError) as error:
             message = "the connection ended before the skill's whole answer"
             raise failure(SkillBroke, "skill_disconnected", message, manifest, course.sent) from error
+        if manifest.http is not None and not content:
+            content, fields[b"content-type"] = b"null", "application/json"
         content_type = fields.get(b"content-type", "application/json").lower()
         result = to_result(manifest, content_type, fields.get(b"content-encoding", "").lower(), content, cut)
         return Outcome(
@@ -290,15 +309,36 @@ class HttpExecutor:
             size_bytes=size_bytes, cut=cut, attempts=course.attempts,
         )  # fmt: skip
 
-    def _headers(self, manifest: SkillManifest, body: bytes, context: CallContext) -> list[tuple[bytes, bytes]]:
-        headers = [(b"host", _url(manifest.url)[1]), (b"content-length", b"%d" % len(body)), *_ALWAYS]
+    def _made(self, manifest: SkillManifest, place: str, arguments: Mapping[str, Any], course: _Course) -> Made:
+        """The request, whoever it is for. Raises SkillFailed (`skill_unsendable`, `skill_secret_missing`)."""
+        if manifest.http is None:
+            body = orjson.dumps(arguments)
+            return Made(b"POST", b"", [*_JSON, (b"content-length", b"%d" % len(body))], body, body)
+
+        def secret(name: str) -> str:
+            text = self._secrets.find(name, place)
+            if text is None:
+                message = f"there is no secret {name} for {place}"
+                raise failure(SkillFailed, "skill_secret_missing", message, manifest, False)
+            return text
+
+        try:
+            return make(manifest, manifest.http, arguments, secret)
+        except PeerError as error:
+            error.facts.update(course.facts())
+            raise
+
+    def _headers(self, manifest: SkillManifest, made: Made, context: CallContext) -> list[tuple[bytes, bytes]]:
+        headers = [(b"host", _url(manifest.url)[1]), *made.headers, *_ALWAYS]
         if context.key:
             headers.append((b"idempotency-key", context.key.encode()))
+        if manifest.http is not None and not manifest.http.context:
+            return headers
         if context.traceparent:
             headers.append((b"traceparent", context.traceparent.encode()))
         if self._signing_key is not None:
             now_ms = int(self._clock_ms())
-            headers.append((_CONTEXT, sign(context, manifest.name, body, now_ms, self._signing_key).encode()))
+            headers.append((_CONTEXT, sign(context, manifest.name, made.signed, now_ms, self._signing_key).encode()))
         return headers
 
     def _refused(self, manifest: SkillManifest, course: _Course, message: str) -> PeerError:

@@ -3,6 +3,8 @@
 | code | class | sent | what happened |
 |---|---|---|---|
 | `skill_host_refused` | SkillFailed | no | its host is not one it registered, or an address that may not be reached |
+| `skill_unsendable` | SkillFailed | no | an argument does not fit where the API wants it; `parameter` |
+| `skill_secret_missing` | SkillFailed | no | the operator holds no such secret for the skill's host |
 | `skill_unreachable` | SkillUnreachable | no | no connection: name unknown, refused, or no answer to the handshake |
 | `circuit_open` | SkillUnreachable | no | its host failed too often just now; `retry_after_ms` |
 | `turn_deadline` | SkillTimeout | either | the turn's own deadline came first |

@@ -26,6 +26,7 @@ import msgspec
 
 from streams.errors import InvalidInput
 from streams.events.registering import SkillManifest
+from workers.skills.binding import binding_problems
 from workers.skills.parameters import fire_on, properties, required
 from workers.skills.plan_schema import argument_schema, plan_schema
 from workers.skills.references import find
@@ -90,8 +91,11 @@ def problems(manifest: SkillManifest) -> list[Problem]:
     ]  # fmt: skip
     found += _effect_problems(manifest)
     found += _place_problems(manifest)
-    schema_problems = _schema_problems(manifest.parameters)
-    return found + _returns_problems(manifest.returns) + (schema_problems or _fire_problems(manifest))
+    found += _schema_problems(manifest.parameters) or [
+        *_fire_problems(manifest),
+        *(Problem(field, expected) for field, expected in binding_problems(manifest)),
+    ]
+    return found + _returns_problems(manifest.returns)
 
 
 def validate(manifest: SkillManifest) -> None:
