@@ -5,51 +5,36 @@ A gateway knows from it whether anybody carries out turns at all, and what can b
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Callable
 from typing import Final
 
-from streams.bus import Bus, Reader
-from streams.codec import decode
-from streams.errors import HeadstartError
+from streams.bus import Bus
 from streams.events.registering import WorkerAlive
-from streams.topology import WORKERS
+from streams.following import WorkersFollower
 
-log = logging.getLogger(__name__)
 TURNS: Final = "turns"
 FORGET_MS: Final = 5_000  # ten signs: a worker that paused is not gone
 GATHER_MS: Final = 250  # nobody waits for a sign of life
-RETRY_S: Final = 1.0
 
 
 class Roster:
-    """`start`, ask, `stop`. What workers said before the start is stale in half a second, so it is not read."""
+    """`start`, ask, `stop`."""
 
     def __init__(self, bus: Bus, now_ms: Callable[[], int]) -> None:
-        self._bus = bus
         self._now_ms = now_ms
         self._heard: dict[str, tuple[WorkerAlive, int]] = {}
         self._last_ms: dict[str, int] = {}  # stage -> when somebody of it spoke last
         self._began_ms = 0
-        self._reader: Reader | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._follower = WorkersFollower(bus, self.hear, GATHER_MS)
 
     async def start(self) -> None:
         """Raises PeerError when the bus is away."""
         self._began_ms = self._now_ms()
-        self._reader = await self._bus.reader(WORKERS.name, {0: "latest"}, gather_ms=GATHER_MS)
-        self._task = asyncio.create_task(self._follow(self._reader))
+        await self._follower.start()
 
     async def stop(self) -> None:
         """Safe to call twice."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            await reader.close()
+        await self._follower.stop()
 
     def silent_ms(self, stage: str = TURNS) -> int:
         """For how long nobody of this stage has been heard, as far as this gateway has listened."""
@@ -76,17 +61,3 @@ class Roster:
         before_ms = self._now_ms() - FORGET_MS
         self._heard = {name: heard for name, heard in self._heard.items() if heard[1] >= before_ms}
         return [alive for alive, _ in self._heard.values()]
-
-    async def _follow(self, reader: Reader) -> None:
-        while True:
-            try:
-                for record in await reader.batch():
-                    try:
-                        event = decode(record)
-                    except HeadstartError:
-                        continue  # a kind of sign that this build does not know
-                    if isinstance(event, WorkerAlive):
-                        self.hear(event)
-            except HeadstartError as error:
-                log.warning("the workers can not be heard: %s", error)
-                await asyncio.sleep(RETRY_S)

@@ -90,6 +90,10 @@ class GroupReader(Protocol):
     @property
     def assignment(self) -> frozenset[Place]: ...
 
+    @property
+    def stalled(self) -> bool:
+        """There are records, or nobody says whether there are, and none come although a new client was tried."""
+
     async def batch(self, max_records: int = 500, wait_ms: int = DEFAULT_WAIT_MS) -> list[Record]:
         """The next records of the partitions held and not paused. Like `Reader.batch`. Calling it keeps the
         membership alive, so it must be called at least every few minutes whatever else goes on."""

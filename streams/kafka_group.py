@@ -86,6 +86,10 @@ class KafkaGroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
     def assignment(self) -> frozenset[Place]:
         return self._held
 
+    @property
+    def stalled(self) -> bool:
+        return self._progress.stalled
+
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         await self._lose()
 

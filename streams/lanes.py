@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Final, TypeVar
@@ -29,6 +30,7 @@ from streams.codec import Record
 from streams.dead_letters import dead_letter
 from streams.errors import HeadstartError, PeerError
 from streams.lane_queue import LaneQueue
+from streams.pulse import Pulse
 from streams.retry import FOREVER, Backoff
 from streams.watermark import Watermark
 
@@ -95,8 +97,10 @@ class Lanes:
         commit_ms: int = COMMIT_MS,
         backoff: Backoff | None = None,
         chance: Callable[[], float] = random.random,
+        pulse: Pulse | None = None,
     ) -> None:
-        """stage: named in dead letters and logs. at_once: lanes that run side by side. chance: for the jitter."""
+        """stage: named in dead letters and logs. at_once: lanes that run side by side. chance: for the jitter. pulse:
+        beats with the loop."""
         self.dead_letters = 0
         self.retries = 0
         self.repeats = 0
@@ -110,6 +114,7 @@ class Lanes:
         self._commit_ms = commit_ms
         self._backoff = backoff or Backoff()
         self._chance = chance
+        self._pulse = pulse or Pulse(lambda: time.monotonic() * 1e3)
         self._queue: LaneQueue[Record] = LaneQueue(at_once)
         self._group: GroupReader | None = None
         self._marks: dict[Place, Watermark] = {}
@@ -144,6 +149,7 @@ class Lanes:
         and the group is left. A cancel does the same without the drain. Raises PeerUnavailable when the group cannot
         be joined; afterwards the broker's absence is waited out."""
         self._group = await self._bus.group(self._topics, self._group_name, self._on_assigned, self._on_revoked)
+        self._pulse.follow(self._group)
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
             while not self._stopping.is_set():
@@ -159,6 +165,7 @@ class Lanes:
                 self._start_ready()
                 self._relieve()
                 self._commit_soon()
+                self._pulse.beat()
         finally:
             stopping.cancel()
             self._rebalancing = True  # nothing starts from here on

@@ -314,6 +314,8 @@ class MemoryReader:
 class _MemoryGroupReader:
     """A `GroupReader` on a `MemoryBroker`."""
 
+    stalled = False
+
     def __init__(
         self, bus: MemoryBus, group: str, name: str, topics: Sequence[str],
         on_assigned: AssignedCallback, on_revoked: RevokedCallback,

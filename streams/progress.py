@@ -16,12 +16,15 @@ class Progress:
         self._stall_ms = stall_ms
         self._since_ms: int | None = None
         self._suspicions = 0
+        self.stalled = False
+        """Rebuilding was asked for, and nothing has come since."""
 
     def polled(self, now_ms: int, records: int) -> bool:
         """After a poll that gave this many records: True when it is time to compare positions with the end."""
         if records or self._since_ms is None:
             self._since_ms = now_ms
             self._suspicions = 0
+            self.stalled = self.stalled and not records
             return False
         return now_ms - self._since_ms >= self._stall_ms
 
@@ -31,8 +34,11 @@ class Progress:
         One comparison with lag may meet records just on their way, so it takes two, each after a whole stall.
         """
         self._since_ms = now_ms
-        self._suspicions = self._suspicions + 1 if lag is None or lag > 0 else 0
+        behind = lag is None or lag > 0
+        self._suspicions = self._suspicions + 1 if behind else 0
+        self.stalled = self.stalled and behind
         if self._suspicions < 2:
             return False
         self._suspicions = 0
+        self.stalled = True
         return True

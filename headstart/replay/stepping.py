@@ -18,6 +18,8 @@ from streams.topology import EVENTS, TURNS
 class SteppedGroup:
     """The `GroupReader` of one partition of `turns` and `events`. `give` is the replay's side of it."""
 
+    stalled = False
+
     def __init__(self, partition: int) -> None:
         self.assignment = frozenset({Place(TURNS.name, partition), Place(EVENTS.name, partition)})
         self._given: list[Record] | None = None

@@ -8,6 +8,7 @@ import pytest
 
 from streams.events.registering import WorkerAlive
 from streams.memory_bus import MemoryBroker, MemoryBus
+from streams.pulse import Pulse
 from tests.support.generations import HandClock, make_worker, request
 from workers.generation.fleet import Fleet
 from workers.generation.liveness import Liveness
@@ -53,7 +54,8 @@ async def test_work_goes_where_a_living_worker_holds_a_partition() -> None:
 async def test_a_sign_that_is_not_taken_is_followed_by_the_next() -> None:
     bus = MemoryBus()
     await bus.start()
-    liveness = Liveness(bus, lambda leaving: WorkerAlive(worker="w", stage="turns", at_ms=1, leaving=leaving))
+    pulse = Pulse(lambda: 0.0)
+    liveness = Liveness(bus, lambda leaving: WorkerAlive(worker="w", stage="turns", at_ms=1, leaving=leaving), pulse)
     bus.broker.refuse = 1
     await liveness.say()
     await liveness.say()

@@ -7,14 +7,25 @@ from collections.abc import Mapping
 
 import pytest
 
+from memory.embed import HashEmbedder
+from memory.memory_store import MemoryStore
+from memory.rows import ConversationRow
+from streams import ids
 from streams.bus import Reader, Start
 from streams.codec import Record
+from streams.errors import PeerUnavailable
+from streams.events.base import InputItem
+from streams.events.intake import TurnSubmit
 from streams.memory_bus import MemoryBroker, MemoryBus
 from streams.progress import STALL_MS, Progress
+from streams.pulse import QUIET_MS
+from streams.settings import Settings
+from streams.topology import TURNS, WORKERS
 from tests.support.gateways import PATIENCE_S, Rig, text_of
 from tests.support.generations import HandClock, ask, make_worker, read_until, request, seen
 from workers.generation.engine import EngineUnavailable
 from workers.generation.scripted_engine import ScriptedEngine
+from workers.planning.worker import TurnsWorker
 
 WATCH_MS = 5
 
@@ -121,6 +132,75 @@ async def test_a_generation_worker_ends_with_its_engine() -> None:
         with pytest.raises(EngineUnavailable, match="its process was killed") as caught:
             await ended
         assert (caught.value.code, caught.value.facts["model"]) == ("engine_broken", "default")
+        await worker.stop(0)
+
+
+class AwayStore(MemoryStore):
+    """Does not say whose a conversation is while it is away."""
+
+    away = False
+
+    async def conversation(self, conversation: str) -> ConversationRow | None:
+        if self.away:
+            raise PeerUnavailable("the database can not be reached", code="database_unavailable")
+        return await super().conversation(conversation)
+
+
+@pytest.mark.asyncio
+async def test_a_turns_worker_whose_loop_stands_still_is_silent_until_it_moves() -> None:
+    """It waits for the store with one submit in hand: its task lives, its event loop turns, and nothing is taken."""
+    now_ms = 0.0
+    bus, store = MemoryBus(MemoryBroker(2)), AwayStore(dimensions=HashEmbedder().dimensions)
+    await bus.start()
+    await store.open()
+    store.follow(bus.epoch)
+    settings = Settings.from_env({"HEADSTART_DEV": "true"})
+    worker = TurnsWorker(bus, store, HashEmbedder(), settings, clock_ms=lambda: now_ms)
+    liveness = worker._liveness
+    liveness._period_ms = 1e9  # asked here, and not by its own timer
+    signs = await bus.reader(WORKERS.name, {0: "latest"})
+    async with asyncio.timeout(PATIENCE_S):
+        await worker.start()
+        try:
+            assert len(await signs.batch()) == 1
+            store.away = True
+            conversation = ids.conversation_id(1, 1_000, bytes(10))
+            turn = ids.turn_id(conversation, 2_000, bytes(10))
+            submit = TurnSubmit(
+                turn=turn, conversation=conversation, tenant="acme", user="ada", input=(InputItem(text="Hi"),),
+                at_ms=2_000,
+            )  # fmt: skip
+            await bus.publish(TURNS.name, 1, conversation, submit, turn, "gateway/test")
+            assert worker.owner is not None
+            while not worker.owner.busy:  # noqa: ASYNC110 - it has no event for a test
+                await asyncio.sleep(0)
+            assert await liveness.look()  # a moment's wait for a peer is no illness
+            assert len(await signs.batch()) == 1
+            now_ms += QUIET_MS + 1
+            assert not await liveness.look()
+            assert await signs.batch(wait_ms=0) == []
+            store.away = False
+            while not await liveness.look():  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0)
+            assert len(await signs.batch()) == 1
+        finally:
+            await worker.stop()
+
+
+@pytest.mark.asyncio
+async def test_a_generation_worker_whose_reader_gets_nothing_is_silent() -> None:
+    bus = MemoryBus(MemoryBroker(2))
+    await bus.start()
+    engine = ScriptedEngine(lambda _: "text")
+    async with asyncio.timeout(PATIENCE_S):
+        worker = await make_worker(bus, engine, HandClock())
+        while (group := worker._lanes._group) is None:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0)
+        assert await worker._liveness.look()
+        group.stalled = True  # type: ignore[misc]
+        assert not await worker._liveness.look()
+        group.stalled = False  # type: ignore[misc]
+        assert await worker._liveness.look()
         await worker.stop(0)
 
 

@@ -1,4 +1,8 @@
-"""A worker's sign of life on `workers`, every 500 ms: how loaded it is, what it holds, whether it is leaving."""
+"""A worker's sign of life on `workers`, every 500 ms: how loaded it is, what it holds, whether it is leaving.
+
+It is said while the worker is at work (streams/pulse.py). One whose consumer stands still says nothing: then nothing is
+placed with it, a gateway tells its clients that nobody takes their turns, and its container is not healthy.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from collections.abc import Callable
 from streams.bus import Bus
 from streams.errors import PeerError
 from streams.events.registering import WorkerAlive
+from streams.pulse import Pulse
 from streams.topology import WORKERS
 
 log = logging.getLogger(__name__)
@@ -19,10 +24,14 @@ PERIOD_MS = 500
 class Liveness:
     """Says what `describe` gives, until it is stopped; then once more, with `leaving`."""
 
-    def __init__(self, bus: Bus, describe: Callable[[bool], WorkerAlive], period_ms: float = PERIOD_MS) -> None:
-        """describe(leaving): the sign to be given now."""
+    def __init__(
+        self, bus: Bus, describe: Callable[[bool], WorkerAlive], pulse: Pulse, period_ms: float = PERIOD_MS
+    ) -> None:
+        """describe(leaving): the sign to be given now. pulse: of the worker's consumer."""
         self._bus = bus
         self._describe = describe
+        self._pulse = pulse
+        self._silent = False
         self._period_ms = period_ms
         self._numbers = itertools.count()
         self._task: asyncio.Task[None] | None = None
@@ -48,7 +57,17 @@ class Liveness:
         except PeerError as error:
             log.warning("a sign of life was not taken: %s", error)
 
+    async def look(self) -> bool:
+        """One sign, now, if the worker is at work; gives whether it is. The log says when that changes."""
+        missing = self._pulse.missing()
+        if bool(missing) is not self._silent:
+            self._silent = bool(missing)
+            log.warning("%s", f"this worker is silent: {missing}" if missing else "this worker is at work again")
+        if not missing:
+            await self.say()
+        return not missing
+
     async def _run(self) -> None:
         while True:
-            await self.say()
+            _ = await self.look()
             await asyncio.sleep(self._period_ms / 1000)

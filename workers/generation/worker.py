@@ -29,6 +29,7 @@ from streams.events.generating import GenerationAbort, GenerationRequested
 from streams.events.registering import WorkerAlive
 from streams.lanes import Lanes, LaneWork
 from streams.process import Running
+from streams.pulse import Pulse
 from streams.settings import Settings
 from streams.topology import GENERATIONS
 from workers.generation.engine import EngineUnavailable
@@ -70,8 +71,10 @@ class GenerationWorker(LaneWork):
         self._running: dict[Key, Generation] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._newest: OrderedDict[Key, int] = OrderedDict()  # highest epoch that was begun or aborted here
-        self._lanes = Lanes(bus, [GENERATIONS.name], GROUP, self, stage=STAGE, at_once=max(256, models.capacity))
-        self._liveness = Liveness(bus, self.alive)
+        pulse = Pulse(self._clock.monotonic_ms)
+        at_once = max(256, models.capacity)
+        self._lanes = Lanes(bus, [GENERATIONS.name], GROUP, self, stage=STAGE, at_once=at_once, pulse=pulse)
+        self._liveness = Liveness(bus, self.alive, pulse)
         self._loops: list[asyncio.Task[None]] = []
 
     @property

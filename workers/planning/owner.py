@@ -29,6 +29,7 @@ from streams.errors import HeadstartError, PeerError, PeerUnavailable
 from streams.events.calling import CallAnswered, CallFailed
 from streams.events.recalling import HistoryMessage
 from streams.events.turn import TurnAccepted, TurnAdopted
+from streams.pulse import Pulse
 from streams.taken import Taken
 from streams.topology import EVENTS, TURNS
 from workers.planning.commands import Called, CallHeard, Generated
@@ -60,7 +61,8 @@ class TurnOwner:
 
     setup_id: names what `setup` was made from (setups.py); turns carry it. clock_ms, draw, later, check: time, chance,
     timers and the checking of services' signatures, all of which a recording takes the place of. secret: what gateways
-    sign their commands with (signing.command_secret); None believes every command that no service has signed.
+    sign their commands with (signing.command_secret); None believes every command that no service has signed. pulse:
+    beats with the loop.
     """
 
     def __init__(
@@ -68,10 +70,12 @@ class TurnOwner:
         make_effects: Callable[[TurnOwner], Doing], *, place: Placement, writer: str, setup_id: str = "",
         clock_ms: Callable[[], float] = lambda: time.time() * 1000, draw: Callable[[int], bytes] = os.urandom,
         later: Later = by_the_loop, check: Check = check_service, secret: bytes | None = None,
+        pulse: Pulse | None = None,
     ) -> None:  # fmt: skip
         self.bus, self.store, self.setup, self.registry = bus, store, setup, registry
         self.writer, self.clock_ms, self.setup_id = writer, clock_ms, setup_id
         self._later = later
+        self._pulse = pulse or Pulse(lambda: time.monotonic() * 1000)
         self.partitions: dict[int, HeldPartition] = {}
         self.outbox = Outbox()
         self.metrics = Metrics()
@@ -152,6 +156,7 @@ class TurnOwner:
     async def _poll(self) -> None:
         group = self._group
         assert group is not None
+        self._pulse.follow(group)
         commit_at = time.monotonic() + COMMIT_EVERY_S
         while True:
             for number, record in enumerate(await group.batch(), 1):
@@ -169,6 +174,7 @@ class TurnOwner:
                 else:
                     partition.held.append(record)
             await self._go_on()
+            self._pulse.beat()
             if time.monotonic() >= commit_at:
                 await self._commit(group)
                 commit_at = time.monotonic() + COMMIT_EVERY_S
@@ -179,7 +185,8 @@ class TurnOwner:
         """A record is never skipped because a peer is away: nothing could be written meanwhile anyhow."""
         while True:
             try:
-                return await take(partition, record)
+                await take(partition, record)
+                return self._pulse.beat()
             except PeerError as error:
                 log.warning("waiting for a peer: %s", error)
                 await asyncio.sleep(PEER_PAUSE_S)

@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from memory.embed import Embedder
@@ -19,6 +19,7 @@ from streams.bus import Bus
 from streams.events.registering import WorkerAlive
 from streams.models import ModelSpec, load_models
 from streams.process import Running
+from streams.pulse import Pulse
 from streams.settings import Settings
 from streams.signing import command_secret
 from streams.topology import PROMPTS
@@ -40,16 +41,20 @@ log = logging.getLogger("headstart.turns")
 class TurnsWorker:
     """One member of the turns group. `start` returns when it has joined; `stop` hands its partitions back.
 
-    The bus, the store and the embedder are opened and closed by the caller.
+    The bus, the store and the embedder are opened and closed by the caller. clock_ms: monotonic.
     """
 
-    def __init__(self, bus: Bus, store: Store, embedder: Embedder, settings: Settings) -> None:
+    def __init__(
+        self, bus: Bus, store: Store, embedder: Embedder, settings: Settings,
+        clock_ms: Callable[[], float] = lambda: time.monotonic() * 1e3,
+    ) -> None:  # fmt: skip
         self.name = f"turns/{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
         self._bus, self._store, self._embedder, self._settings = bus, store, embedder, settings
         self._executor = HttpExecutor.from_settings(settings)
         self._registry = SkillRegistry(bus, store, embedder)
         self._fleet = Fleet(bus)
-        self._liveness = Liveness(bus, self.alive)
+        self._pulse = Pulse(clock_ms)
+        self._liveness = Liveness(bus, self.alive, self._pulse)
         self.owner: TurnOwner | None = None
 
     async def start(self) -> None:
@@ -63,6 +68,7 @@ class TurnsWorker:
             self._bus, self._store, setup, self._registry, lambda owner: self._effects(owner, router),
             place=self._fleet.place, writer=self.name, setup_id=await write_down(self._bus, setup, self.name),
             secret=command_secret(key) if (key := self._settings.signing_key) else None, check=self._gate(),
+            pulse=self._pulse,
         )  # fmt: skip
         self.owner.metrics.follow_skills(self._registry.refused)
         await self.owner.start()

@@ -37,6 +37,7 @@ from streams.errors import HeadstartError, InvalidInput, PeerError
 from streams.events.registering import WorkerAlive
 from streams.models import load_models
 from streams.process import Running
+from streams.pulse import Pulse
 from streams.retry import FOREVER
 from streams.settings import Settings
 from streams.topology import EVENTS
@@ -56,6 +57,7 @@ IDLE_PACE_MS: Final = 2_000
 MEMORIES_AT_ONCE: Final = 256
 TRANSACTIONS_AT_ONCE: Final = 4
 STOP_GRACE_S: Final = 10.0
+QUIET_MS: Final = 30_000  # a round of MEMORIES_AT_ONCE and a transaction for each partition, on a busy machine
 # Half of the log's retention: a worker this far behind may lose what it has not read.
 ALARM_LAG_MS: Final = (EVENTS.retention_ms or 0) // 2
 
@@ -91,7 +93,8 @@ class MemoryWorker:
         self._measuring = False
         self._task: asyncio.Task[None] | None = None
         self._learner = Learner(bus, store, model, self.name, wall_ms)
-        self._liveness = Liveness(bus, self.alive)
+        self._pulse = Pulse(clock_ms, QUIET_MS)
+        self._liveness = Liveness(bus, self.alive, self._pulse)
 
     async def start(self) -> None:
         """Joins the group and works until `stop`."""
@@ -132,6 +135,7 @@ class MemoryWorker:
     async def join(self) -> None:
         """Joins the group without working yet; `step` works."""
         self._group = await self._bus.group([EVENTS.name], GROUP, self._assigned, self._revoked, gather_ms=PACE_MS)
+        self._pulse.follow(self._group)
 
     async def step(self, wait_ms: int = DEFAULT_WAIT_MS) -> int:
         """Reads once and stores what is due; gives how many records it read. Raises PeerError when a peer fails; the
@@ -345,6 +349,7 @@ class MemoryWorker:
             try:
                 await self.step()
                 self._failures = 0
+                self._pulse.beat()
                 if self._measuring:
                     self._measuring = False
                     for partition, lag in (await self.lag()).items():
