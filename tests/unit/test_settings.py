@@ -32,6 +32,7 @@ EVERYTHING = {
     "HEADSTART_HOST": "0.0.0.0",
     "HEADSTART_PORT": "0",
     "HEADSTART_ORIGINS": "https://a.example, http://localhost:3000/",
+    "HEADSTART_SKILL_SECRETS": __file__,
     "HEADSTART_ALLOW_PRIVATE_SKILL_HOSTS": "yes",
     "HEADSTART_SIGNING_KEY": SECRET,
     "HEADSTART_SERVICE_QUOTA": "60",
