@@ -8,7 +8,8 @@ from streams.events.base import Event, event
 
 
 class AgentScore(msgspec.Struct, frozen=True):
-    """An agent's likeness to the turn: cosine in -1..1 of its nearest utterances."""
+    """How much an agent's examples speak for it: about 1 for what is said to it, about 0 for what is not. The agent
+    `out_of_scope` stands for nobody."""
 
     agent: str
     score: float

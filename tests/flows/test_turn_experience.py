@@ -10,7 +10,6 @@ from memory.rows import Change, ExampleRow, Observed, TurnRecord
 from streams import ids
 from streams.events.recalling import Recalled
 from tests.support.turn_world import T0, World, world
-from workers.routing.router import Router, Thresholds
 
 pytestmark = pytest.mark.asyncio
 QUESTION = "How do I ask for leave?"
@@ -89,18 +88,3 @@ async def test_a_rated_answer_is_an_example_in_the_next_like_turn_until_it_is_ra
         await rate(scene, "bad", 9)
         after = await answer_prompt(scene, "How do I ask for a leave?", "ccc")
         assert ("assistant", "Fill in form 12.") not in after
-
-
-async def test_of_equally_near_agents_the_usual_one_takes_the_turn() -> None:
-    router = Router(
-        {"desk": [[1.0, 0.0]], "recruiter": [[0.99, 0.141]], "companion": [[0.0, 1.0]]},
-        Thresholds(sure=0.4, out_of_scope=0.25, margin=0.03, usual=0.6),
-    )
-    question = [1.0, 0.0]
-    assert (router.route(question).agent, router.route(question).verdict) == ("desk", "unsure")
-    usual = router.route(question, {"recruiter": 0.7, "desk": 0.3})
-    assert (usual.agent, usual.verdict) == ("recruiter", "sure")
-    assert router.route(question, {"recruiter": 0.5, "desk": 0.5}).verdict == "unsure"
-    assert router.route(question, {"companion": 1.0}).agent == "desk", "a habit is no reason to take what is not near"
-    far = router.route([0.0, -1.0], {"desk": 1.0})
-    assert far.verdict == "out_of_scope"

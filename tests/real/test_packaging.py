@@ -72,7 +72,7 @@ def test_core_dependencies_are_light(wheel: Path) -> None:
         (metadata_name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         metadata = Parser().parsestr(archive.read(metadata_name).decode())
     core = [text for text in metadata.get_all("Requires-Dist", []) if "extra ==" not in text]
-    heavy = ("torch", "transformers", "vllm", "numpy", "calfkit", "pixeltable", "pytest", "playwright")
+    heavy = ("torch", "transformers", "vllm", "calfkit", "pixeltable", "pytest", "playwright")
     assert core
     assert [text for text in core if text.startswith(heavy)] == []
     assert set(metadata.get_all("Provides-Extra", [])) >= {"local", "gpu", "service", "bench", "dev"}

@@ -1,45 +1,43 @@
-"""The router on the real embeddings: each utterance held out once, and texts that no agent takes."""
+"""The router on the real embeddings: turns of the benchmark's held-out set, over the shipped agents and many more."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import pytest_asyncio
 
 from memory.embed import MiniLMEmbedder
-from workers.agents.catalog import OUT_OF_SCOPE, load_all
-from workers.routing.router import Router
+from tests.bench.routing.labelled import HELD_OUT, NONE, larger_set, sample, shipped_set, turns
+from tests.bench.routing.ours import Figures, figures, routed
 
-pytestmark = pytest.mark.asyncio
-OUTSIDE = (
-    "Write a poem about the sea", "Who won the world cup in 1998?", "Explain quantum physics to a child",
-    "Translate this sentence into Latin", "What is the capital of Mongolia?", "Recommend a film for tonight",
-    "How do I bake sourdough bread?", "Summarise the French revolution", "Which phone should I buy?",
-    "Tell me a joke about penguins", "How many bones has a horse?", "Fix the bug in my CSS",
-)  # fmt: skip
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+SEED = 20
+SAMPLE = 150
 
 
-async def test_held_out_utterances_find_their_agent_and_strangers_find_none() -> None:
-    agents = {name: agent for name, agent in load_all().items() if name != OUT_OF_SCOPE}
-    embedder = MiniLMEmbedder()
-    await embedder.start()
-    try:
-        vectors = {name: await embedder.embed(agent.utterances) for name, agent in agents.items()}
-        outside = await embedder.embed(OUTSIDE)
-    finally:
-        await embedder.close()
-    right = total = 0
-    verdicts = {"sure": 0, "unsure": 0, "out_of_scope": 0}
-    for name, rows in vectors.items():
-        for held, vector in enumerate(rows):
-            index = {
-                other: [row for at, row in enumerate(kept) if (other, at) != (name, held)]
-                for other, kept in vectors.items()
-            }
-            route = Router(index).route(vector)
-            verdicts[route.verdict] += 1
-            right += route.agent == name and route.verdict != "out_of_scope"
-            total += 1
-    router = Router(vectors)
-    rejected = [router.route(vector).verdict for vector in outside].count("out_of_scope")
-    print(f"\nheld out: {right}/{total} right, {verdicts}; outside: {rejected}/{len(OUTSIDE)} out of scope")
-    assert right / total >= 0.75
-    assert rejected / len(OUTSIDE) >= 0.8
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def embedder() -> MiniLMEmbedder:
+    made = MiniLMEmbedder()
+    await made.start()
+    return made
+
+
+async def measured(embedder: MiniLMEmbedder, root: Path | None) -> Figures:
+    agents = shipped_set() if root is None else larger_set(root)
+    chosen = sample([turn for turn in turns(HELD_OUT) if turn.agent in agents or turn.agent == NONE], SAMPLE, SEED)
+    found = figures(chosen, await routed(embedder, agents, chosen))
+    print(f"\n{len(agents)} agents: {found}")
+    return found
+
+
+async def test_held_out_turns_find_their_agent_and_strangers_find_none(embedder: MiniLMEmbedder) -> None:
+    found = await measured(embedder, None)
+    assert found.accuracy >= 0.85
+    assert found.nobody_recall >= 0.85
+
+
+async def test_routing_holds_among_seventeen_agents(embedder: MiniLMEmbedder, tmp_path: Path) -> None:
+    found = await measured(embedder, tmp_path)
+    assert found.accuracy >= 0.75
+    assert found.nobody_recall >= 0.85

@@ -34,7 +34,8 @@ from workers.planning.effects import Effects
 from workers.planning.machine import Setup
 from workers.planning.owner import TurnOwner
 from workers.planning.worker import write_down
-from workers.routing.router import Router, Thresholds
+from workers.routing.examples import embedded
+from workers.routing.router import Router
 from workers.skills.context import CallContext
 from workers.skills.execution import Outcome
 from workers.skills.executor import HttpExecutor
@@ -326,8 +327,7 @@ class Traffic:
         await registry.start()
         self._closing += [bus.stop, registry.close]
         agents = {name: self._agent(agent) for name, agent in load_all().items()}
-        vectors = {name: await embedder.embed(agent.utterances) for name, agent in agents.items() if agent.utterances}
-        router = Router(vectors, Thresholds(sure=0.1, out_of_scope=0.05, margin=0.0))
+        router = Router(await embedded(embedder, agents))
         priced = ModelSpec(engine="scripted", structured=False, input_usd_per_million_tokens=0.4)
         setup = Setup(agents=agents, models={"default": priced})
         self._numbers += 1

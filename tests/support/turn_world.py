@@ -28,6 +28,7 @@ from workers.agents.catalog import load_all
 from workers.planning.effects import Effects
 from workers.planning.machine import Setup
 from workers.planning.owner import TurnOwner
+from workers.routing.examples import embedded
 from workers.routing.router import Router
 from workers.skills.executor import HttpExecutor
 from workers.skills.registry import SkillRegistry
@@ -91,7 +92,7 @@ class World:
         embedder = HashEmbedder()
         every = {"skill_ratio": 0.0, "max_skills": 8}  # whatever is registered is offered, like it or not
         agents = {name: msgspec.structs.replace(agent, **every) for name, agent in load_all().items()}
-        vectors = {name: await embedder.embed(agent.utterances) for name, agent in agents.items() if agent.utterances}
+        router = Router(await embedded(embedder, agents))
         registry = SkillRegistry(bus, self.store, embedder)
         await registry.start()
         executor = HttpExecutor(signing_key=None, allow_private=True, clock_ms=self._clock_ms)
@@ -100,7 +101,7 @@ class World:
 
         def effects(owner: TurnOwner) -> Effects:
             return Effects(
-                bus=bus, store=self.store, embedder=embedder, router=Router(vectors), registry=registry,
+                bus=bus, store=self.store, embedder=embedder, router=router, registry=registry,
                 executor=executor, past=owner, writer=f"turns/{number}", clock_ms=owner.clock_ms,
             )  # fmt: skip
 

@@ -119,7 +119,7 @@ class Effects:
             embed_ms = _since(started)
             known = await experience
             if not item.agent:
-                route = self._router.route(vector, leaning(known.habits))
+                route = self._router.route(accepted.question, vector, leaning(known.habits))
                 deliver(Routed(agent=route.agent, verdict=route.verdict, scores=route.scores, took_ms=_since(started)))
             recalled = await self._recollecting.recollect(accepted, item, vector, history, known, embed_ms)
         finally:

@@ -23,7 +23,7 @@ from streams.pulse import Pulse
 from streams.settings import Settings
 from streams.signing import command_secret
 from streams.topology import PROMPTS
-from workers.agents.catalog import OUT_OF_SCOPE, Agent, load_all
+from workers.agents.catalog import load_all
 from workers.generation.fleet import Fleet
 from workers.generation.liveness import Liveness
 from workers.planning.effects import Effects
@@ -31,6 +31,7 @@ from workers.planning.machine import Setup
 from workers.planning.owner import TurnOwner
 from workers.planning.service_gate import ServiceGate
 from workers.planning.setups import registered
+from workers.routing.examples import embedded
 from workers.routing.router import Router
 from workers.skills.executor import HttpExecutor
 from workers.skills.registry import SkillRegistry
@@ -60,7 +61,7 @@ class TurnsWorker:
     async def start(self) -> None:
         agents = load_all()
         models = load_models(self._settings)
-        router = Router(await _utterances(self._embedder, agents))
+        router = Router(await embedded(self._embedder, agents))
         await self._registry.start()
         await self._fleet.start()
         setup = Setup(agents=agents, models=models, router_model=_router_model(models))
@@ -120,16 +121,6 @@ async def write_down(bus: Bus, setup: Setup, writer: str) -> str:
     key = f"setup/{event.id}"
     _ = await bus.publish(PROMPTS.name, 0, key, event, key, writer)
     return event.id
-
-
-async def _utterances(embedder: Embedder, agents: Mapping[str, Agent]) -> dict[str, list[list[float]]]:
-    """Every agent's utterances as unit vectors, embedded in one go."""
-    rows = [(agent.name, text) for agent in agents.values() if agent.name != OUT_OF_SCOPE for text in agent.utterances]
-    vectors = await embedder.embed([text for _, text in rows])
-    table: dict[str, list[list[float]]] = {}
-    for (name, _), vector in zip(rows, vectors, strict=True):
-        table.setdefault(name, []).append(vector)
-    return table
 
 
 def _router_model(models: Mapping[str, ModelSpec]) -> str:
