@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from streams.file_limit import raise_file_limit
 from streams.process import configure_logging, new_event_loop
 from streams.settings import Settings
@@ -35,6 +37,18 @@ PARTS: Final = {
     "consuming": "the consumer loop against FastStream's",
     "slow_worker": "one of three generation workers is slow",
 }
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """seconds: of a part, from its start to its end. load_*: the machine's load average of a minute, with whatever else
+    ran on it, then and then."""
+
+    seconds: float
+    load_before: float
+    load_after: float
+
+    def sentence(self) -> str:
+        return f"Took {self.seconds:.0f} s; load average {self.load_before:.1f} before, {self.load_after:.1f} after."
 
 
 def options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -69,17 +83,17 @@ async def bench(chosen: argparse.Namespace, folder: Path) -> list[str]:
     for name in chosen.only or PARTS:
         say(f"{name}: {PARTS[name]} …")
         part: Part = importlib.import_module(f"tests.bench.gateway.{name}").run
-        began = clock()
+        began, load = clock(), report.machine()["load_average_1_min"]
         try:
             section = await part(world)
         except Exception as error:  # the other parts' figures are worth having without this one's
             failed.append(name)
             traceback.print_exception(error)
             section = Section(PARTS[name], f"This part failed: {error!r}", {"failed": repr(error)})
-        figures[name] = section.figures
-        sys.stdout.write(f"\n## {section.title}\n\n{section.text}\n")
+        took = Taken(clock() - began, load, report.machine()["load_average_1_min"])
+        figures[name] = section.figures | {"run": msgspec.to_builtins(took)}
+        sys.stdout.write(f"\n## {section.title}\n\n{section.text}\n\n{took.sentence()}\n")
         sys.stdout.flush()
-        say(f"{name}: done in {clock() - began:.0f} s")
     sys.stdout.write(f"\nJSON: {report.write(figures, 'gateway')}\n")
     return failed
 
