@@ -34,10 +34,10 @@ async def measured(embedder: MiniLMEmbedder, root: Path | None) -> Figures:
 async def test_held_out_turns_find_their_agent_and_strangers_find_none(embedder: MiniLMEmbedder) -> None:
     found = await measured(embedder, None)
     assert found.accuracy >= 0.85
-    assert found.nobody_recall >= 0.85
+    assert found.nobody_recall >= 0.8
 
 
 async def test_routing_holds_among_seventeen_agents(embedder: MiniLMEmbedder, tmp_path: Path) -> None:
     found = await measured(embedder, tmp_path)
     assert found.accuracy >= 0.75
-    assert found.nobody_recall >= 0.85
+    assert found.nobody_recall >= 0.8
