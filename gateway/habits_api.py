@@ -1,17 +1,23 @@
-"""`/v1/habits`: what was learnt of a person's ways, for that person to see, correct, mute and erase."""
+"""`/v1/habits`: what was learnt of a person's ways, for that person to see, correct, mute and erase.
+
+What they say becomes a fact of the log, which the memory worker applies a moment later; the answer is 202 and shows
+what will hold.
+"""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.http_common import body_of, json_response, principal_of
+from gateway.requests import event_id_of
 from gateway.services import Services
 from memory.habits import SEEN, sentence
-from memory.rows import HabitRow
+from memory.rows import HabitRow, Principal
 from streams.errors import InvalidInput, NotFound
 
 CORRECTION_CHARACTERS: Final = 300
@@ -35,17 +41,22 @@ def habit_routes(services: Services) -> list[Route]:
             )
         if not isinstance(muted, bool):
             raise InvalidInput("'muted' is true or false", param="muted")
-        habit = request.path_params["habit"]
-        if not await services.store.correct_habit(principal.tenant, principal.user, habit, text.strip(), muted):
-            raise _unknown()
-        return json_response({"id": habit, "object": "habit", "correction": text.strip() or None, "muted": muted})
+        habit, text = await owned(principal, request), text.strip()
+        await services.intake.edit_memory(principal, habit.id, text=text, muted=muted, event_id=event_id_of(body, {}))
+        shown = msgspec.structs.replace(habit, correction=text, muted=muted)
+        return json_response(_object(shown), 202)
 
     async def forget(request: Request) -> Response:
         principal = await principal_of(services, request)
-        habit = request.path_params["habit"]
-        if not await services.store.forget_habit(principal.tenant, principal.user, habit):
-            raise _unknown()
-        return json_response({"id": habit, "object": "habit.deleted", "deleted": True})
+        habit = await owned(principal, request)
+        await services.intake.edit_memory(principal, habit.id, forget=True)
+        return json_response({"id": habit.id, "object": "habit.deleted", "deleted": True}, 202)
+
+    async def owned(principal: Principal, request: Request) -> HabitRow:
+        for habit in await services.store.habits(principal.tenant, principal.user):
+            if habit.id == request.path_params["habit"]:
+                return habit
+        raise NotFound("no such habit", code="unknown_habit", param="habit")
 
     return [
         Route("/v1/habits", show, methods=["GET"]),
@@ -62,7 +73,3 @@ def _object(habit: HabitRow) -> dict[str, Any]:
         "last_at_ms": habit.last_at_ms, "correction": habit.correction or None, "muted": habit.muted,
         "counts": not habit.muted and (bool(habit.correction) or times >= SEEN),
     }  # fmt: skip
-
-
-def _unknown() -> NotFound:
-    return NotFound("no such habit", code="unknown_habit", param="habit")

@@ -18,6 +18,7 @@ from gateway.conversations_api import conversation_routes
 from gateway.feedback import feedback_routes
 from gateway.habits_api import habit_routes
 from gateway.http_common import BodyLimit, fail, json_response, principal_of
+from gateway.memory_api import memory_routes
 from gateway.openai_api import response_routes
 from gateway.pages import Pages
 from gateway.response_object import MODEL
@@ -87,6 +88,7 @@ def http_app(services: Services) -> Starlette:
         *chat_routes(services),
         *conversation_routes(services),
         *habit_routes(services),
+        *memory_routes(services),
     ]
     if (WEB / "index.html").is_file():
         page = Pages(directory=WEB, html=True)

@@ -24,6 +24,7 @@ from streams import ids
 from streams.bus import Bus
 from streams.events import Event
 from streams.events.base import InputItem
+from streams.events.editing import MemoryEdit
 from streams.events.intake import ConversationEdit, TurnCancel, TurnSteer, TurnSubmit
 from streams.events.rating import FeedbackGive
 from streams.offsets import Cursor
@@ -194,6 +195,19 @@ class Intake:
             at_ms=self._now_ms(), comment=comment, share=share, event_id=event_id,
         )  # fmt: skip
         await self._send(conversation, event, f"{turn}/feedback/{event_id or self._entropy(10).hex()}")
+
+    async def edit_memory(
+        self, principal: Principal, item: str, *, conversation: str = "", text: str = "", muted: bool = False,
+        forget: bool = False, event_id: str = "",
+    ) -> None:  # fmt: skip
+        """Corrects or forgets a memory or a habit; the caller has checked that it is the member's own. conversation:
+        the one that a memory comes from, "" for what comes from none."""
+        home = conversation or ids.member_conversation(principal.tenant, principal.user, self._bus.partitions)
+        event = MemoryEdit(
+            conversation=home, tenant=principal.tenant, user=principal.user, item=item, at_ms=self._now_ms(),
+            text=text, muted=muted, forget=forget, event_id=event_id,
+        )  # fmt: skip
+        await self._send(home, event, f"{item}/edit/{event_id or self._entropy(10).hex()}")
 
     async def edit(self, principal: Principal, conversation: str, *, title: str = "", delete: bool = False) -> None:
         """Renames or deletes; the caller has checked that it is the member's own."""

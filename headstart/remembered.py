@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from headstart import habits
+from headstart import habits, memory_edits
 from memory.opening import open_bus, open_store
 from memory.store import Store
 from streams import ids
@@ -31,6 +31,7 @@ memory = typer.Typer(no_args_is_help=True, help="What the assistant remembers, a
 def register(app: typer.Typer) -> None:
     """Adds `headstart memory`."""
     habits.register(memory)
+    memory_edits.register(memory)
     app.add_typer(memory, name="memory")
 
 

@@ -18,8 +18,10 @@ from typing import Final
 
 import msgspec
 
-from memory.rows import ExampleRow, MemoryRow, MessageRow, TurnRecord
+from memory.editing import is_habit
+from memory.rows import Edit, ExampleRow, MemoryRow, MessageRow, TurnRecord
 from streams.events.conversation import FactPublished
+from streams.events.editing import MemoryEdited
 from streams.ids import digest_hex
 
 # all-MiniLM-L6-v2 reads 256 word pieces, about 1,000 characters of English; with its context a piece stays below.
@@ -38,7 +40,7 @@ Said = tuple[str, str]
 class Draft(msgspec.Struct, frozen=True):
     """A row that waits for its vector (`row.vector` is []), and the text to embed for it."""
 
-    row: MemoryRow | ExampleRow
+    row: MemoryRow | ExampleRow | Edit
     embedded: str
 
 
@@ -91,6 +93,18 @@ def draft_of_fact(fact: FactPublished, identity: str, offset: int) -> list[Draft
             )
         drafts.append(Draft(row, f"{fact.service}: {piece}"))
     return drafts
+
+
+def row_of_edit(edited: MemoryEdited, identity: str, offset: int) -> Draft | Edit:
+    """What a person's word on a memory or a habit does: a correction of a memory waits for its vector. identity: the
+    fact's CloudEvents id."""
+    row = Edit(
+        tenant=edited.tenant, user=edited.user, item=edited.item, at_ms=edited.at_ms, text=edited.text.strip(),
+        muted=edited.muted, forget=edited.forget, offset=offset,
+    )  # fmt: skip
+    if row.forget or is_habit(row.item) or not row.text:
+        return row
+    return Draft(msgspec.structs.replace(row, successor=memory_id(identity, "edited")), f"user: {row.text}")
 
 
 def memory_id(*source: str) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from memory.editing import edited_habit, is_counted, newest
 from memory.habits import counted, habit_id
 from memory.memory_registry import RegistryMemory, cosine
-from memory.rows import Example, ExampleRow, Experience, HabitRow, Observed, Reading, ReadingDone, Vector
+from memory.rows import Edit, Example, ExampleRow, Experience, HabitRow, Observed, Reading, ReadingDone, Vector
 from streams import ids
 
 replace = msgspec.structs.replace
@@ -22,6 +23,7 @@ class LearningMemory(RegistryMemory):
         self._examples: dict[str, ExampleRow] = {}
         self._habits: dict[str, HabitRow] = {}
         self._readings: dict[tuple[str, str], Reading] = {}
+        self._edits: dict[tuple[str, str, str], Edit] = {}  # by tenant, user, item: the newest word on it
 
     def _learn(self, row: ExampleRow | Observed | Reading | ReadingDone) -> None:
         if isinstance(row, ExampleRow):
@@ -31,11 +33,33 @@ class LearningMemory(RegistryMemory):
                 self._examples[row.turn] = row
         elif isinstance(row, Observed):
             name = habit_id(row.tenant, row.user, row.kind, row.name)
-            self._habits[name] = counted(self._habits.get(name), row)
+            edit = self._edits.get((row.tenant, row.user, name))
+            if is_counted(row, edit):
+                self._habits[name] = edited_habit(counted(self._habits.get(name), row), edit)
         elif isinstance(row, Reading):
             self._readings.setdefault((row.turn, row.step), row)
         else:
             self._readings.pop((row.turn, row.step), None)
+
+    def _keep(self, edit: Edit) -> Edit:
+        key = (edit.tenant, edit.user, edit.item)
+        self._edits[key] = newest(self._edits.get(key), edit)
+        return self._edits[key]
+
+    def _edit_habit(self, edit: Edit) -> None:
+        kept = self._keep(edit)
+        row = self._habits.get(edit.item)
+        if row is None or (row.tenant, row.user) != (edit.tenant, edit.user):
+            return
+        if edit.forget and row.first_at_ms <= edit.at_ms:
+            del self._habits[edit.item]
+        elif not kept.forget:
+            self._habits[edit.item] = replace(row, correction=kept.text, muted=kept.muted)
+
+    def _unlearn_turn(self, turn: str) -> None:
+        """Drops the turn's example, and has no model read it any more."""
+        self._examples.pop(turn, None)
+        self._readings = {key: row for key, row in self._readings.items() if row.turn != turn}
 
     def _unlearn(self, tenant: str, user: str, gone: Callable[[str], bool], at_ms: int) -> None:
         """Erases what came from conversations that are gone, and (tenant not "") a member's habits up to a time."""
@@ -49,6 +73,9 @@ class LearningMemory(RegistryMemory):
             self._habits = {
                 key: row for key, row in self._habits.items()
                 if (row.tenant, row.user) != (tenant, user) or row.first_at_ms > at_ms
+            }  # fmt: skip
+            self._edits = {
+                key: edit for key, edit in self._edits.items() if key[:2] != (tenant, user) or edit.at_ms > at_ms
             }  # fmt: skip
 
     async def examples(self, tenant: str, user: str, vector: Vector, limit: int) -> list[Example]:
@@ -74,20 +101,6 @@ class LearningMemory(RegistryMemory):
             for row in self._examples.values()
         )
         return Experience(await self.habits(tenant, user), rated)
-
-    async def correct_habit(self, tenant: str, user: str, habit: str, text: str, muted: bool) -> bool:
-        row = self._habits.get(habit)
-        if row is None or (row.tenant, row.user) != (tenant, user):
-            return False
-        self._habits[habit] = replace(row, correction=text, muted=muted)
-        return True
-
-    async def forget_habit(self, tenant: str, user: str, habit: str) -> bool:
-        row = self._habits.get(habit)
-        if row is None or (row.tenant, row.user) != (tenant, user):
-            return False
-        del self._habits[habit]
-        return True
 
     async def readings(self, partitions: Sequence[int], limit: int) -> list[Reading]:
         mine = [row for row in self._readings.values() if ids.partition_of(row.turn) in partitions]

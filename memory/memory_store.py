@@ -5,23 +5,20 @@ Nothing outlives the process. Full text is the share of the question's words tha
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
-from memory.memory_learning import LearningMemory
-from memory.memory_registry import cosine
+from memory.editing import is_habit
+from memory.memory_remembering import RememberingMemory
 from memory.records import history_messages
-from memory.revising import FactState, outdated, revise
 from memory.rows import (
-    OUTDATED,
     SUMMARY,
     CallOutcome,
-    Candidate,
     Change,
     ConversationRow,
+    Edit,
     ExampleRow,
     History,
     KeyRow,
@@ -34,19 +31,17 @@ from memory.rows import (
     TurnRecord,
     TurnRow,
     Unsummarised,
-    Vector,
     title_of,
 )
 from streams import ids
 from streams.events.conversation import ConversationDeleted, ConversationRenamed
 from streams.events.recalling import HistoryMessage
 
-_WORD: Final = re.compile(r"\w+")
 replace = msgspec.structs.replace
 _NO_SUMMARY: Final = MemoryRow(id="", layer="episode", tenant="", user="", text="", vector=[], at_ms=0)
 
 
-class MemoryStore(LearningMemory):
+class MemoryStore(RememberingMemory):
     """memory.store.Store without a database."""
 
     def __init__(self, dimensions: int = 384) -> None:
@@ -55,7 +50,6 @@ class MemoryStore(LearningMemory):
         self._submits: dict[tuple[str, str, str], str] = {}
         self._conversations: dict[str, ConversationRow] = {}
         self._turns: dict[str, tuple[TurnRecord, int, int]] = {}  # record, partition, topic epoch
-        self._memories: dict[str, MemoryRow] = {}
         self._positions: dict[tuple[int, int], tuple[int, int]] = {}  # (epoch, partition) -> position, resume
         self._forgotten: dict[tuple[str, str], int] = {}
 
@@ -189,10 +183,14 @@ class MemoryStore(LearningMemory):
             self._check(row.vector)
             conversation = self._conversations.get(row.conversation)
             gone = conversation is not None and conversation.deleted
-            if row.id not in self._memories and not gone and not self._is_forgotten(row, row.at_ms):
+            unwanted = gone or self._is_unwanted(row) or self._is_forgotten(row, row.at_ms)
+            if row.id not in self._memories and not unwanted:
                 self._memories[row.id] = row
                 if row.attribute:
                     self._revise(row)
+        elif isinstance(row, Edit):
+            if not self._is_forgotten(row, row.at_ms):
+                (self._edit_habit if is_habit(row.item) else self._edit_memory)(row)
         elif isinstance(row, CallOutcome):
             self._apply_outcome(row)
         elif isinstance(row, ExampleRow | Reading):
@@ -209,24 +207,6 @@ class MemoryStore(LearningMemory):
         else:
             self._forgotten[row.tenant, row.user] = max(row.at_ms, self._forgotten.get((row.tenant, row.user), 0))
             self._erase(row.tenant, row.user, row.at_ms)
-
-    def _revise(self, new: MemoryRow) -> None:
-        """Holds a fact to the others of its member, subject and attribute."""
-        same = [
-            row for row in self._memories.values()
-            if (row.tenant, row.user, row.subject, row.attribute)
-            == (new.tenant, new.user, new.subject, new.attribute)
-        ]  # fmt: skip
-        states = {row.id: _state(row) for row in same}
-        changed = revise(list(states.values()))
-        for fact in changed:
-            row = self._memories[fact.id]
-            self._memories[fact.id] = replace(row, valid_to_ms=fact.valid_to_ms, superseded_by=fact.superseded_by)
-        for fact in outdated(changed, states):
-            turn, value = self._memories[fact.id].turn, fact.value.lower()
-            for row in list(self._memories.values()):
-                if row.turn == turn and _is_said_by_user(row) and value in row.text.lower():
-                    self._memories[row.id] = replace(row, confidence=OUTDATED)
 
     def _apply_turn(self, record: TurnRecord, partition: int) -> None:
         if self._is_forgotten(record, record.accepted_at_ms):
@@ -284,74 +264,9 @@ class MemoryStore(LearningMemory):
         self._unlearn(tenant, user, gone.__contains__, at_ms)
 
     def _is_forgotten(
-        self, row: ConversationRow | MemoryRow | TurnRecord | ExampleRow | Reading | Observed, at_ms: int
+        self, row: ConversationRow | MemoryRow | TurnRecord | ExampleRow | Reading | Observed | Edit, at_ms: int
     ) -> bool:
         return at_ms <= self._forgotten.get((row.tenant, row.user), -1)
-
-    # recall
-
-    async def recall(
-        self, tenant: str, user: str, vector: Vector, text: str, limit: int, exclude_conversation: str = "",
-        exclude_turns: Sequence[str] = (),
-    ) -> list[Candidate]:  # fmt: skip
-        self._check(vector)
-        mine = [
-            row for row in self._memories.values()
-            if (row.tenant, row.user) == (tenant, user)
-            and (not exclude_conversation or row.conversation != exclude_conversation)
-            and not row.superseded_by and (row.turn not in exclude_turns or not row.turn)
-        ]  # fmt: skip
-        words = set(_WORD.findall(text.lower()))
-        likeness = {row.id: cosine(row.vector, vector) for row in mine}
-        texts = {row.id: f"{row.text} {row.context}".lower() for row in mine}
-        shares = {name: len(words & set(_WORD.findall(text))) / max(1, len(words)) for name, text in texts.items()}
-        nearest = sorted(mine, key=lambda row: (-likeness[row.id], row.id))[:limit]
-        best = sorted((row for row in mine if shares[row.id]), key=lambda row: (-shares[row.id], row.id))[:limit]
-        vector_ranks = {row.id: rank for rank, row in enumerate(nearest, 1)}
-        text_ranks = {row.id: rank for rank, row in enumerate(best, 1)}
-        return [
-            replace(
-                _candidate(row), similarity=likeness[row.id], text_score=shares[row.id],
-                vector_rank=vector_ranks.get(row.id, 0), text_rank=text_ranks.get(row.id, 0),
-            )
-            for row in _unique([*nearest, *best])
-        ]  # fmt: skip
-
-    async def memories(self, tenant: str, user: str, limit: int, conversation: str = "") -> list[Candidate]:
-        mine = [
-            row for row in self._memories.values()
-            if (row.tenant, row.user) == (tenant, user) and conversation in ("", row.conversation)
-        ]  # fmt: skip
-        mine.sort(key=lambda row: (row.at_ms, row.id), reverse=True)
-        return [_candidate(row) for row in mine[:limit]]
-
-    async def forget_memory(self, tenant: str, user: str, memory: str) -> bool:
-        row = self._memories.get(memory)
-        if row is None or (row.tenant, row.user) != (tenant, user):
-            return False
-        del self._memories[memory]
-        return True
-
-
-def _candidate(row: MemoryRow) -> Candidate:
-    return Candidate(
-        id=row.id, layer=row.layer, text=row.text, at_ms=row.at_ms, conversation=row.conversation, turn=row.turn,
-        speaker=row.speaker, context=row.context, valid_from_ms=row.valid_from_ms, valid_to_ms=row.valid_to_ms,
-        superseded_by=row.superseded_by, confidence=row.confidence, subject=row.subject, attribute=row.attribute,
-        value=row.value,
-    )  # fmt: skip
-
-
-def _is_said_by_user(row: MemoryRow) -> bool:
-    return row.layer == "conversation" and row.speaker == "user"
-
-
-def _state(row: MemoryRow) -> FactState:
-    return FactState(
-        id=row.id, subject=row.subject, attribute=row.attribute, value=row.value, single=row.single,
-        negated=row.negated, valid_from_ms=row.valid_from_ms, valid_to_ms=row.valid_to_ms,
-        superseded_by=row.superseded_by,
-    )  # fmt: skip
 
 
 def _settled(message: MessageRow, outcome: CallOutcome) -> MessageRow:
@@ -368,7 +283,3 @@ def _last_used(row: ConversationRow) -> tuple[int, str]:
 
 def _began(turn: TurnRecord) -> tuple[int, int]:
     return turn.accepted_at_ms, turn.begin_offset
-
-
-def _unique(rows: Iterable[MemoryRow]) -> list[MemoryRow]:
-    return list({row.id: row for row in rows}.values())

@@ -236,6 +236,26 @@ class Experience(msgspec.Struct, frozen=True):
     rated: bool
 
 
+class Edit(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person says of a memory or a habit of theirs (memory/editing.py). Fields as in `memory.edited`.
+
+    successor: id of the memory that a correction makes, vector: of its text; "" and [] for everything else. offset: of
+    the fact. forgotten_at_ms: until when the item was forgotten, -1 never; what is stored of an edit says it.
+    """
+
+    tenant: str
+    user: str
+    item: str
+    at_ms: int
+    text: str = ""
+    muted: bool = False
+    forget: bool = False
+    successor: str = ""
+    offset: int = -1
+    vector: Vector = []
+    forgotten_at_ms: int = -1
+
+
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """A turn that a model is still to read. step: memory.facts | memory.summary. text: what it is given. epoch: how
     often it was asked so far; asked_at_ms: when last, 0 never."""
@@ -259,7 +279,7 @@ class ReadingDone(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Row = (
-    TurnRecord | ConversationRow | MemoryRow | CallOutcome | ExampleRow | Observed | Reading | ReadingDone
+    TurnRecord | ConversationRow | MemoryRow | CallOutcome | ExampleRow | Observed | Edit | Reading | ReadingDone
     | ConversationRenamed | ConversationDeleted | MemberForgotten
 )  # fmt: skip
 

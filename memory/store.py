@@ -125,8 +125,8 @@ class Store(Protocol):
         """The user's memories, newest first, superseded ones too: what a person may see, correct and forget.
         conversation: only those that come from it."""
 
-    async def forget_memory(self, tenant: str, user: str, memory: str) -> bool:
-        """Erases one memory. False when this user has none with this id."""
+    async def known_memories(self, tenant: str, user: str, ids: Sequence[str]) -> list[Candidate]:
+        """Those of these memories that the user has, superseded ones too, in no order."""
 
     # learning
 
@@ -148,13 +148,6 @@ class Store(Protocol):
 
     async def experience(self, tenant: str, user: str) -> Experience:
         """`habits`, and whether `examples` can find anything at all, in one round trip: every turn asks for it."""
-
-    async def correct_habit(self, tenant: str, user: str, habit: str, text: str, muted: bool) -> bool:
-        """Says something else instead of what was counted ("": what was counted), or that it must not be used. False
-        when the user has none with this id."""
-
-    async def forget_habit(self, tenant: str, user: str, habit: str) -> bool:
-        """Erases what was counted; counting begins anew. False when the user has none with this id."""
 
     async def readings(self, partitions: Sequence[int], limit: int) -> list[Reading]:
         """Turns of these partitions that a model is still to read, oldest first."""

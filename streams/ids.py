@@ -48,6 +48,13 @@ def conversation_entropy(tenant: str, user: str, event_id: str) -> bytes:
     return _digest("conversation", tenant, user, event_id)
 
 
+def member_conversation(tenant: str, user: str, partitions: int) -> str:
+    """Where facts about a member as a whole stand: the id of a conversation that no turn ever opens, the same for
+    whoever computes it on a bus of as many partitions."""
+    entropy = _digest("member", tenant, user)
+    return _make(CONVERSATION, int.from_bytes(entropy[:4], "big") % partitions, 0, entropy[4:])
+
+
 def turn_id(conversation: str, time_ms: int, entropy: bytes) -> str:
     """The id of a turn nobody keyed: carries the time of its submit."""
     return _make(TURN, partition_of(conversation), time_ms, entropy)

@@ -20,6 +20,7 @@ from headstart.replay.recording import Head, Recording
 from streams.codec import Record, decode
 from streams.errors import HeadstartError, Misconfigured
 from streams.events.conversation import ConversationOpened, MemberForgotten
+from streams.events.editing import MemoryEdited
 from streams.events.turn import TurnAccepted
 from streams.topology import PROMPTS, SKILLS
 
@@ -121,13 +122,15 @@ def forget(folder: Path, tenant: str, user: str) -> int:
 
 def _member(record: Record) -> tuple[str, str]:
     """Whose conversation the record says that it stands in, as (tenant, user); ("", "") when it does not say."""
-    if record.type not in (ConversationOpened.TYPE, TurnAccepted.TYPE):
+    if record.type not in (ConversationOpened.TYPE, TurnAccepted.TYPE, MemoryEdited.TYPE):
         return "", ""
     try:
         event = decode(record)
     except HeadstartError:
         return "", ""
-    return (event.tenant, event.user) if isinstance(event, ConversationOpened | TurnAccepted) else ("", "")
+    if isinstance(event, ConversationOpened | TurnAccepted | MemoryEdited):
+        return event.tenant, event.user
+    return "", ""
 
 
 def day_of(at_ms: int) -> str:

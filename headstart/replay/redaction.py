@@ -34,7 +34,9 @@ _PATTERNS: Final = (
 _KEPT: Final = frozenset({
     "turn", "conversation", "previous_turn", "steered_from", "successor", "parent", "parent_turn", "event_id", "kind",
     "role", "call_id", "request", "skill", "effect", "model", "engine", "step", "reason", "code", "agent", "by",
-    "source_turn", "id", "origin", "setup", "rule", "key", "version", "status", "fault", "layer", "service", "at_ms",
+    "source_turn", "id", "item", "origin", "setup", "rule", "key", "version", "status", "fault", "layer", "service",
+    "at_ms",
+    "fact", "policy", "moment", "outcome",
 })  # fmt: skip
 _FREE: Final = frozenset({"arguments", "data", "metadata", "json_schema"})  # objects whose fields others have named
 _MASKED_TOPICS: Final = (EVENTS.name, TURNS.name)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from memory.records import history_messages
 from memory.rows import Example, Experience, HabitRow, MessageRow, Reading, Unsummarised, Vector
-from memory.tables.base import Tables, storable
+from memory.tables.base import Tables
 from memory.tables.conversations import by_turn, message_of
 from streams.events.recalling import HistoryMessage
 
@@ -31,10 +31,6 @@ SELECT rated, habits.* FROM (
 ) AS examples LEFT JOIN habits ON tenant = $1 AND member = $2
 ORDER BY last_at_ms DESC, id
 """
-_CORRECT: Final = """
-UPDATE habits SET correction = $4, muted = $5 WHERE tenant = $1 AND member = $2 AND id = $3 RETURNING 1
-"""
-_FORGET: Final = "DELETE FROM habits WHERE tenant = $1 AND member = $2 AND id = $3 RETURNING 1"
 _READINGS: Final = "SELECT * FROM readings WHERE partition = ANY ($1::integer[]) ORDER BY at_ms, turn, step LIMIT $2"
 _ASKED: Final = "UPDATE readings SET epoch = $3, asked_at_ms = $4 WHERE turn = $1 AND step = $2"
 _UNREAD: Final = "DELETE FROM readings WHERE turn = $1 AND step = $2"
@@ -90,14 +86,6 @@ class LearningTables(Tables):
         async with self._connection() as connection:
             rows = await connection.fetch(_EXPERIENCE, tenant, user)
         return Experience([habit_of(row) for row in rows if row["id"] is not None], rows[0]["rated"])
-
-    async def correct_habit(self, tenant: str, user: str, habit: str, text: str, muted: bool) -> bool:
-        async with self._connection() as connection:
-            return await connection.fetchval(_CORRECT, tenant, user, habit, storable(text), muted) is not None
-
-    async def forget_habit(self, tenant: str, user: str, habit: str) -> bool:
-        async with self._connection() as connection:
-            return await connection.fetchval(_FORGET, tenant, user, habit) is not None
 
     async def readings(self, partitions: Sequence[int], limit: int) -> list[Reading]:
         async with self._connection() as connection:

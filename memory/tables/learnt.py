@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Final
 
 import pgvector
 
+from memory.editing import edited_habit, is_counted
 from memory.habits import counted, habit_id
 from memory.revising import FactState, outdated, revise
-from memory.rows import OUTDATED, ExampleRow, MemoryRow, Observed, Reading, ReadingDone, Row
+from memory.rows import OUTDATED, Edit, ExampleRow, MemoryRow, Observed, Reading, ReadingDone, Row
 from memory.tables.base import storable
+from memory.tables.edits import edits_of
 from memory.tables.learning import habit_of
 
 if TYPE_CHECKING:
@@ -50,8 +52,8 @@ WHERE excluded.at_ms >= known.at_ms
 """
 _HABITS: Final = "SELECT * FROM habits WHERE tenant = $1 AND member = $2 AND id = ANY ($3::text[])"
 _HABIT: Final = """
-INSERT INTO habits (id, tenant, member, kind, name, taken, declined, hours, first_at_ms, last_at_ms)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+INSERT INTO habits (id, tenant, member, kind, name, taken, declined, hours, first_at_ms, last_at_ms, correction, muted)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 ON CONFLICT (tenant, member, id) DO UPDATE SET
     taken = excluded.taken, declined = excluded.declined, hours = excluded.hours, first_at_ms = excluded.first_at_ms,
     last_at_ms = excluded.last_at_ms
@@ -71,7 +73,7 @@ async def lock_members(connection: Connection, rows: Iterable[Row]) -> None:
     members = {
         f"{row.tenant}\x1f{row.user}"
         for row in rows
-        if isinstance(row, Observed) or (isinstance(row, MemoryRow) and row.attribute)
+        if isinstance(row, Observed | Edit) or (isinstance(row, MemoryRow) and row.attribute)
     }
     for name in sorted(members):
         await connection.execute(_LOCK, storable(name))
@@ -95,8 +97,13 @@ async def revise_facts(connection: Connection, rows: Sequence[MemoryRow]) -> Non
                 [fact.superseded_by for fact in changed],
             )  # fmt: skip
         if gone := outdated(changed, states):
-            columns = [list(column) for column in zip(*((*said[fact.id], fact.value) for fact in gone), strict=True)]
-            await connection.execute(_OUTDATED, tenant, user, *columns, OUTDATED)
+            await outdate(connection, tenant, user, [(*said[fact.id], fact.value) for fact in gone])
+
+
+async def outdate(connection: Connection, tenant: str, user: str, said: Sequence[tuple[str, str, str]]) -> None:
+    """Lowers the confidence of what the user said in these words: (conversation, turn, value)."""
+    columns = [list(column) for column in zip(*said, strict=True)]
+    await connection.execute(_OUTDATED, tenant, user, *columns, OUTDATED)
 
 
 def _state(row: asyncpg.Record) -> FactState:
@@ -128,18 +135,20 @@ async def count_habits(connection: Connection, rows: Sequence[Observed]) -> None
         members.setdefault((row.tenant, row.user), []).append(row)
     for (tenant, user), seen in members.items():
         names = list({habit_id(tenant, user, row.kind, row.name) for row in seen})
+        edits = await edits_of(connection, tenant, user, names)
         known: dict[str, HabitRow] = {
             row["id"]: habit_of(row) for row in await connection.fetch(_HABITS, tenant, user, names)
         }
         for row in seen:
             name = habit_id(tenant, user, row.kind, row.name)
-            known[name] = counted(known.get(name), row)
+            if is_counted(row, edits.get(name)):
+                known[name] = edited_habit(counted(known.get(name), row), edits.get(name))
         await connection.executemany(
             _HABIT,
             [
                 (
                     habit.id, tenant, user, habit.kind, storable(habit.name), habit.taken, habit.declined,
-                    list(habit.hours), habit.first_at_ms, habit.last_at_ms,
+                    list(habit.hours), habit.first_at_ms, habit.last_at_ms, habit.correction, habit.muted,
                 )
                 for habit in known.values()
             ],

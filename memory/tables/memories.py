@@ -55,13 +55,13 @@ SELECT memories.id, layer, text, speaker, context, conversation, turn, at_ms, va
 FROM nearest FULL JOIN worded USING (id)
 JOIN memories ON memories.tenant = $1 AND memories.id = coalesce(nearest.id, worded.id)
 """  # noqa: S608 - put together from constants
-_LIST: Final = """
+_STORED: Final = """
 SELECT id, layer, text, speaker, context, conversation, turn, at_ms, valid_from_ms, valid_to_ms, superseded_by,
        confidence, subject, attribute, value, NULL AS similarity, 0 AS text_score, 0 AS vector_rank, 0 AS text_rank
-FROM memories WHERE tenant = $1 AND member = $2 AND $4 IN ('', conversation)
-ORDER BY at_ms DESC, id DESC LIMIT $3
+FROM memories WHERE tenant = $1 AND member = $2
 """
-_FORGET: Final = "DELETE FROM memories WHERE tenant = $1 AND member = $2 AND id = $3 RETURNING 1"
+_LIST: Final = f"{_STORED} AND $4 IN ('', conversation) ORDER BY at_ms DESC, id DESC LIMIT $3"
+_KNOWN: Final = f"{_STORED} AND id = ANY ($3::text[])"
 
 
 class MemoryTables(Tables):
@@ -85,9 +85,10 @@ class MemoryTables(Tables):
             rows = await connection.fetch(_LIST, tenant, user, limit, conversation)
         return [_candidate(row) for row in rows]
 
-    async def forget_memory(self, tenant: str, user: str, memory: str) -> bool:
+    async def known_memories(self, tenant: str, user: str, ids: Sequence[str]) -> list[Candidate]:
         async with self._connection() as connection:
-            return await connection.fetchval(_FORGET, tenant, user, memory) is not None
+            rows = await connection.fetch(_KNOWN, tenant, user, [storable(name) for name in ids])
+        return [_candidate(row) for row in rows]
 
 
 def _candidate(row: asyncpg.Record) -> Candidate:

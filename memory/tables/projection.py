@@ -18,6 +18,7 @@ from memory.rows import (
     CallOutcome,
     Change,
     ConversationRow,
+    Edit,
     ExampleRow,
     MemoryRow,
     Observed,
@@ -26,7 +27,7 @@ from memory.rows import (
     Row,
     TurnRecord,
 )
-from memory.tables import learnt, writing
+from memory.tables import editing, learnt, writing
 from memory.tables.base import Tables
 from memory.tables.writing import member_hash
 from streams.events.conversation import ConversationDeleted, ConversationRenamed, MemberForgotten
@@ -47,7 +48,7 @@ _PLACES: Final[dict[type, int]] = {
         (ConversationRow, TurnRecord, CallOutcome, MemoryRow, ExampleRow, Observed, Reading, ReadingDone)
     )
 }
-Said = TurnRecord | ConversationRow | MemoryRow | ExampleRow | Observed | Reading
+Said = TurnRecord | ConversationRow | MemoryRow | ExampleRow | Observed | Edit | Reading
 
 
 class ProjectionTables(Tables):
@@ -65,7 +66,9 @@ class ProjectionTables(Tables):
         self, partition: int, position: int, changes: Sequence[Change], resume: int | None = None
     ) -> bool:
         for change in changes:
-            if isinstance(change.row, MemoryRow | ExampleRow):
+            if isinstance(change.row, MemoryRow | ExampleRow) or (
+                isinstance(change.row, Edit) and change.row.successor
+            ):
                 self._check(change.row.vector)
         async with self._transaction() as connection:
             if any(isinstance(change.row, MemberForgotten) for change in changes):
@@ -101,6 +104,8 @@ class ProjectionTables(Tables):
             await learnt.write_examples(connection, kept)
         elif kind is Observed:
             await learnt.count_habits(connection, kept)
+        elif kind is Edit:
+            await editing.write_edits(connection, kept)
         elif kind is Reading:
             await learnt.write_readings(connection, partition, kept)
         elif kind is ReadingDone:

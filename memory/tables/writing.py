@@ -61,8 +61,12 @@ SELECT given.* FROM unnest(
     $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::vector[], $7::bigint[], $8::text[], $9::text[],
     $10::bigint[], $11::text[], $12::bigint[], $13::bigint[], $14::text[], $15::real[],
     $16::text[], $17::text[], $18::text[], $19::text[], $20::boolean[], $21::boolean[]
-) AS given (id, layer, tenant, member, text, embedding, at_ms, conversation)
+) AS given (id, layer, tenant, member, text, embedding, at_ms, conversation, turn)
 WHERE NOT EXISTS (SELECT 1 FROM conversations WHERE conversations.conversation = given.conversation AND deleted)
+  AND NOT ($22 AND EXISTS (
+    SELECT 1 FROM edits WHERE edits.tenant = given.tenant AND edits.member = given.member AND forgotten_at_ms >= 0
+      AND (item = given.id OR (edits.turn <> '' AND edits.turn = given.turn AND given.layer = 'fact'))
+  ))
 ON CONFLICT (tenant, id) DO NOTHING
 """
 _OUTCOME: Final = """
@@ -88,6 +92,7 @@ _ERASE: Final = (
     """DELETE FROM memories WHERE tenant = $1 AND member = $2 AND (at_ms <= $3 OR conversation IN
        (SELECT conversation FROM conversations WHERE tenant = $1 AND member = $2 AND created_at_ms <= $3))""",
     "DELETE FROM habits WHERE tenant = $1 AND member = $2 AND first_at_ms <= $3",
+    "DELETE FROM edits WHERE tenant = $1 AND member = $2 AND at_ms <= $3",
     "DELETE FROM examples WHERE tenant = $1 AND member = $2 AND at_ms <= $3",
     "DELETE FROM turns WHERE tenant = $1 AND member = $2 AND accepted_at_ms <= $3",
     "DELETE FROM conversations WHERE tenant = $1 AND member = $2 AND created_at_ms <= $3",
@@ -143,8 +148,9 @@ async def write_turns(connection: Connection, topic_epoch: int, partition: int, 
     await connection.execute(_USED, *_columns(_last_uses(stored)))
 
 
-async def write_memories(connection: Connection, rows: Sequence[MemoryRow]) -> None:
-    """Those that are not there yet, none of a deleted conversation."""
+async def write_memories(connection: Connection, rows: Sequence[MemoryRow], *, obeying: bool = True) -> None:
+    """Those that are not there yet, none of a deleted conversation. obeying: nothing that its person has forgotten
+    either, nor facts of a turn of which they have forgotten something."""
     columns = _columns(
         (
             row.id, row.layer, row.tenant, row.user, storable(row.text), pgvector.Vector(row.vector), row.at_ms,
@@ -155,7 +161,7 @@ async def write_memories(connection: Connection, rows: Sequence[MemoryRow]) -> N
         for row in rows
     )  # fmt: skip
     if columns:
-        await connection.execute(_MEMORIES, *columns)
+        await connection.execute(_MEMORIES, *columns, obeying)
 
 
 async def write_outcomes(connection: Connection, rows: Sequence[CallOutcome]) -> None:

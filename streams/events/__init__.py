@@ -1,6 +1,17 @@
 """Every event type, one file per step of the journey. Importing this package fills the registry."""
 
-from streams.events import calling, conversation, generating, intake, rating, recalling, registering, routing, turn
+from streams.events import (
+    calling,
+    conversation,
+    editing,
+    generating,
+    intake,
+    rating,
+    recalling,
+    registering,
+    routing,
+    turn,
+)
 from streams.events.base import REGISTRY, Event, InputItem, PromptRef, Usage
 
 __all__ = [
@@ -11,6 +22,7 @@ __all__ = [
     "Usage",
     "calling",
     "conversation",
+    "editing",
     "generating",
     "intake",
     "rating",

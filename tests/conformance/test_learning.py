@@ -15,6 +15,7 @@ from memory.rows import (
     SUMMARY,
     Change,
     ConversationRow,
+    Edit,
     ExampleRow,
     MemoryRow,
     MessageRow,
@@ -129,11 +130,10 @@ async def test_partitions_that_store_one_members_facts_side_by_side_agree(store:
 
 @pytest.mark.asyncio
 async def test_what_was_superseded_stays_so_when_its_successor_is_erased(store: Store) -> None:
-    assert await store.project(
-        PARTITION, 5, [Change(5, fact("bern", "Bern", 1_000)), Change(5, fact("basel", "Basel", 2_000))]
-    )
-    assert await store.forget_memory("acme", "ada", "basel")
-    assert await store.project(PARTITION, 6, [Change(6, fact("chur", "Chur", 1_500))])
+    moved = msgspec.structs.replace(fact("basel", "Basel", 2_000), conversation=CONVERSATION)
+    assert await store.project(PARTITION, 15, [turn(1), Change(15, fact("bern", "Bern", 1_000)), Change(15, moved)])
+    assert await store.project(PARTITION, 16, [Change(16, ConversationDeleted(conversation=CONVERSATION, at_ms=3_000))])
+    assert await store.project(PARTITION, 17, [Change(17, fact("chur", "Chur", 1_500))])
     assert await held(store) == {"bern": (2_000, "basel"), "chur": (None, "")}
 
 
@@ -255,8 +255,9 @@ async def test_habits_are_counted_once_each_and_belong_to_the_person(store: Stor
     assert (habit.id, habit.taken, habit.declined) == (habit_id("acme", "ada", "skill", "get_weather"), 2, 1)
     assert (habit.hours[7], habit.hours[9], sum(habit.hours)) == (2, 1, 3)
     assert (habit.first_at_ms, habit.last_at_ms) == (7 * hour_ms, 9 * hour_ms)
-    assert not await store.correct_habit("acme", "eve", habit.id, "no", True)
-    assert await store.correct_habit("acme", "ada", habit.id, "only in summer", False)
+    eve = Edit(tenant="acme", user="eve", item=habit.id, at_ms=1, text="no", muted=True)
+    ada = Edit(tenant="acme", user="ada", item=habit.id, at_ms=2, text="only in summer")
+    assert await store.project(PARTITION + 1, 2, [Change(1, eve), Change(2, ada)])
     assert await store.project(PARTITION, 7, [Change(7, seen("skill", "get_weather", 10 * hour_ms))])
     [habit] = await store.habits("acme", "ada")
     assert (habit.taken, habit.correction, habit.muted) == (3, "only in summer", False)
@@ -264,9 +265,33 @@ async def test_habits_are_counted_once_each_and_belong_to_the_person(store: Stor
     assert (known.habits, known.rated) == ([habit], False)
     nobody = await store.experience("acme", "eve")
     assert (nobody.habits, nobody.rated) == ([], False)
-    assert not await store.forget_habit("rival", "ada", habit.id)
-    assert await store.forget_habit("acme", "ada", habit.id)
+    strangers = msgspec.structs.replace(ada, tenant="rival", text="", forget=True, at_ms=11 * hour_ms)
+    assert await store.project(PARTITION + 1, 3, [Change(3, strangers)])
+    assert await store.habits("acme", "ada") == [habit]
+    forgotten = msgspec.structs.replace(strangers, tenant="acme")
+    assert await store.project(PARTITION + 1, 4, [Change(4, forgotten)])
     assert await store.habits("acme", "ada") == []
+    # Counting begins anew, also where another partition's log is read later than the word was.
+    late = [
+        Change(8, seen("skill", "get_weather", 10 * hour_ms)),
+        Change(8, seen("skill", "get_weather", 12 * hour_ms)),
+    ]
+    assert await store.project(PARTITION, 8, late)
+    [habit] = await store.habits("acme", "ada")
+    assert (habit.taken, habit.first_at_ms, habit.correction) == (1, 12 * hour_ms, "")
+
+
+@pytest.mark.asyncio
+async def test_a_habit_that_is_counted_anew_keeps_what_its_person_said(store: Store) -> None:
+    name = habit_id("acme", "ada", "skill", "get_weather")
+    said = [
+        Edit(tenant="acme", user="ada", item=name, at_ms=50, text="only in summer", muted=True),
+        Edit(tenant="acme", user="ada", item=name, at_ms=40, text="an older word"),
+    ]  # fmt: skip
+    assert await store.project(PARTITION, 2, [Change(1, said[0]), Change(2, said[1])])
+    assert await store.project(PARTITION + 1, 2, [Change(2, seen("skill", "get_weather", 10))])
+    [habit] = await store.habits("acme", "ada")
+    assert (habit.taken, habit.correction, habit.muted) == (1, "only in summer", True)
 
 
 @pytest.mark.asyncio

@@ -11,6 +11,7 @@ import pytest
 from memory.postgres import PostgresStore
 from memory.rows import (
     Change,
+    Edit,
 )
 from memory.store import Store
 from streams.errors import Misconfigured, PeerUnavailable
@@ -85,10 +86,14 @@ async def test_a_memory_is_forgotten_by_its_owner_only(store: Store) -> None:
     ]
     assert [row.id for row in await store.memories("acme", "ada", 5, conversation_id(1))] == ["m2", "m1"]
     assert await store.memories("acme", "ada", 5, conversation_id(2)) == await store.memories("acme", "eve", 5) == []
-    assert not await store.forget_memory("acme", "eve", "m1")
-    assert not await store.forget_memory("rival", "ada", "m1")
-    assert await store.forget_memory("acme", "ada", "m1")
-    assert not await store.forget_memory("acme", "ada", "m1")
+    assert [row.id for row in await store.known_memories("acme", "ada", ["m1", "m1", "m9"])] == ["m1"]
+    assert await store.known_memories("acme", "eve", ["m1"]) == await store.known_memories("rival", "ada", ["m1"]) == []
+    for position, (tenant, user) in enumerate((("acme", "eve"), ("rival", "ada"))):
+        edit = Edit(tenant=tenant, user=user, item="m1", at_ms=5, forget=True)
+        assert await store.project(PARTITION, 10 + position, [Change(10 + position, edit)])
+        assert await found(store) == ["m1", "m2"]
+    edit = Edit(tenant="acme", user="ada", item="m1", at_ms=5, forget=True)
+    assert await store.project(PARTITION, 12, [Change(12, edit)])
     assert await found(store) == ["m2"]
 
 

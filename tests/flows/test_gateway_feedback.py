@@ -1,4 +1,4 @@
-"""What a client says of an answer, and what was learnt of its ways: over the socket and over HTTP."""
+"""What a client says of an answer: over the socket and over HTTP."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import asyncio
 
 import pytest
 
-from memory.habits import habit_id
-from memory.rows import Change, Observed
 from streams import ids
 from streams.events.rating import FeedbackGive
 from tests.support.gateways import PATIENCE_S, Rig
@@ -47,30 +45,3 @@ async def test_an_answer_is_rated_over_the_socket_and_over_http() -> None:
         assert {(one.turn, one.conversation, one.tenant, one.user) for one in given} == {
             (ids.turn_of(response["id"]), response["conversation"]["id"], "acme", "ada")
         }
-
-
-async def test_a_person_sees_corrects_mutes_and_erases_their_habits() -> None:
-    async with Rig() as rig, asyncio.timeout(PATIENCE_S):
-        gateway = await rig.gateway()
-        seen = Observed(tenant="acme", user="ada", kind="argument", name="get_weather/city=Bern", taken=True, at_ms=1)
-        await rig.store.project(0, 3, [Change(number, seen) for number in (1, 2, 3)])
-        habit = habit_id("acme", "ada", "argument", "get_weather/city=Bern")
-        async with rig.http(gateway) as http, rig.http(gateway, await rig.new_key("acme", "eve")) as stranger:
-            [row] = (await http.get("/v1/habits")).json()["data"]
-            assert (row["id"], row["taken"], row["counts"], row["muted"]) == (habit, 3, True, False)
-            assert row["text"].startswith("I usually mean Bern as city for get_weather")
-            assert (await stranger.get("/v1/habits")).json()["data"] == []
-            assert (await stranger.delete(f"/v1/habits/{habit}")).status_code == 404
-            corrected = await http.post(f"/v1/habits/{habit}", json={"correction": "I live in Basel now."})
-            assert corrected.json()["correction"] == "I live in Basel now."
-            [row] = (await http.get("/v1/habits")).json()["data"]
-            assert row["text"] == "I live in Basel now."
-            await http.post(f"/v1/habits/{habit}", json={"muted": True})
-            [row] = (await http.get("/v1/habits")).json()["data"]
-            assert (row["muted"], row["counts"]) == (True, False)
-            assert (await http.post(f"/v1/habits/{habit}", json={"correction": 5})).status_code == 400
-            assert (await http.post("/v1/habits/habit_none", json={"muted": True})).json()["error"]["code"] == (
-                "unknown_habit"
-            )
-            assert (await http.delete(f"/v1/habits/{habit}")).json()["deleted"]
-            assert (await http.get("/v1/habits")).json()["data"] == []

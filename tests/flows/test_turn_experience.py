@@ -6,7 +6,7 @@ import pytest
 
 from memory.embed import HashEmbedder
 from memory.habits import habit_id
-from memory.rows import Change, ExampleRow, Observed, TurnRecord
+from memory.rows import Change, Edit, ExampleRow, Observed, TurnRecord
 from streams import ids
 from streams.events.recalling import Recalled
 from tests.support.turn_world import T0, World, world
@@ -20,6 +20,12 @@ async def observe(scene: World, kind: str, name: str, times: int) -> None:
     position = await scene.store.position(0)
     changes = [Change(position + number, seen) for number in range(1, times + 1)]
     assert await scene.store.project(0, position + times, changes)
+
+
+async def edit(scene: World, item: str, *, text: str = "", muted: bool = False, forget: bool = False) -> None:
+    position = await scene.store.position(0) + 1
+    row = Edit(tenant="acme", user="ada", item=item, at_ms=T0 + position, text=text, muted=muted, forget=forget)
+    assert await scene.store.project(0, position, [Change(position, row)])
 
 
 async def plan_prompt(scene: World, event_id: str) -> str:
@@ -42,11 +48,11 @@ async def test_a_habit_stands_in_the_next_plan_until_it_is_muted_or_erased() -> 
         await observe(scene, "argument", "get_weather/city=Rome", 1)
         assert usual in await plan_prompt(scene, "b")
         habit = habit_id("acme", "ada", "argument", "get_weather/city=Rome")
-        await scene.store.correct_habit("acme", "ada", habit, "I always mean Oslo.", False)
+        await edit(scene, habit, text="I always mean Oslo.")
         assert "I always mean Oslo." in await plan_prompt(scene, "c")
-        await scene.store.correct_habit("acme", "ada", habit, "", True)
+        await edit(scene, habit, muted=True)
         assert "usually mean" not in await plan_prompt(scene, "d")
-        await scene.store.forget_habit("acme", "ada", habit)
+        await edit(scene, habit, forget=True)
         assert "usually mean" not in await plan_prompt(scene, "e")
 
 

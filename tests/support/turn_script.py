@@ -18,6 +18,7 @@ from streams.bus import Bus, Reader
 from streams.codec import Record, decode, encode
 from streams.errors import PeerUnavailable
 from streams.events import Event, InputItem, Usage, calling, conversation, generating, recalling, routing
+from streams.events.editing import MemoryEdit, MemoryEdited
 from streams.events.intake import ConversationEdit, TurnCancel, TurnSteer, TurnSubmit
 from streams.events.turn import (
     CallSaving,
@@ -217,6 +218,12 @@ class ScriptedTurns:
             self._turns[new.turn] = asyncio.create_task(self._turn(new, event.turn))
         elif isinstance(event, ConversationEdit):
             await self._edit(event)
+        elif isinstance(event, MemoryEdit):
+            fact = MemoryEdited(
+                conversation=event.conversation, tenant=event.tenant, user=event.user, item=event.item,
+                at_ms=event.at_ms, text=event.text, muted=event.muted, forget=event.forget,
+            )  # fmt: skip
+            await self._note(event.conversation, fact)
 
     async def _stop(self, turn: str) -> None:
         task = self._turns[turn]
@@ -230,9 +237,11 @@ class ScriptedTurns:
             fact = conversation.ConversationDeleted(conversation=event.conversation, at_ms=AT_MS)
         else:
             fact = conversation.ConversationRenamed(conversation=event.conversation, title=event.title, at_ms=AT_MS)
-        event_id = f"{event.conversation}/note/1/{len(self.commands)}"
-        partition = ids.partition_of(event.conversation)
-        await self._bus.publish(EVENTS.name, partition, event.conversation, fact, event_id, self._name)
+        await self._note(event.conversation, fact)
+
+    async def _note(self, about: str, fact: Event) -> None:
+        event_id = f"{about}/note/1/{len(self.commands)}"
+        await self._bus.publish(EVENTS.name, ids.partition_of(about), about, fact, event_id, self._name)
 
     async def _turn(self, submit: TurnSubmit, steered_from: str) -> None:
         previous = self._begun.get(submit.conversation, ("", -1))

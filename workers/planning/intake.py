@@ -25,6 +25,7 @@ from streams.dead_letters import dead_letter
 from streams.errors import HeadstartError, InvalidInput, NotPermitted, PeerError, Refused
 from streams.events import Event, InputItem
 from streams.events.conversation import ConversationDeleted, ConversationOpened, ConversationRenamed, FactPublished
+from streams.events.editing import MemoryEdit, MemoryEdited
 from streams.events.intake import CallResult, ConversationEdit, FactPublish, TurnCancel, TurnSteer, TurnSubmit
 from streams.events.rating import FeedbackGive, FeedbackGiven
 from streams.events.turn import TurnAccepted, TurnFailed
@@ -171,6 +172,13 @@ class Intake:
                 rating=event.rating, at_ms=event.at_ms, comment=event.comment, share=event.share,
             )  # fmt: skip
             self._note(event.conversation, given, record.event_id)
+        elif isinstance(event, MemoryEdit):
+            self._check(partition, event.conversation, event.tenant, event.user)
+            edited = MemoryEdited(
+                conversation=event.conversation, tenant=event.tenant, user=event.user, item=event.item,
+                at_ms=event.at_ms, text=event.text, muted=event.muted, forget=event.forget,
+            )  # fmt: skip
+            self._note(event.conversation, edited, record.event_id)
         else:
             raise InvalidInput(f"{record.type} is not a command for turns", code="unexpected_event")
 

@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from memory.drafts import Draft, draft_of_fact
+from memory.drafts import Draft, draft_of_fact, row_of_edit
 from memory.records import TurnProjector
 from memory.rows import Change, ConversationRow, Row, TurnRecord
 from streams.codec import Identity, Record, decode
@@ -38,6 +38,7 @@ from streams.events.conversation import (
     FactPublished,
     MemberForgotten,
 )
+from streams.events.editing import MemoryEdited
 from streams.events.generating import AnswerDelta, MemoryFinished
 from streams.events.rating import FeedbackGiven
 from streams.events.routing import RouteDecided
@@ -56,7 +57,7 @@ _READ: Final = frozenset(
     for kind in (
         AnswerDelta, ApprovalAsked, CallAnswered, CallClosed, CallFailed, CallFired, CallOpened, CallVoided,
         ConversationDeleted, ConversationOpened, ConversationRenamed, FactPublished, FeedbackGiven, MemberForgotten,
-        MemoryFinished, RouteDecided, TurnAccepted, *TERMINAL,
+        MemoryEdited, MemoryFinished, RouteDecided, TurnAccepted, *TERMINAL,
     )
 )  # fmt: skip
 
@@ -213,6 +214,13 @@ class PartitionFold:
         elif isinstance(event, FeedbackGiven) and not self.repeats(record.offset):
             self._rated.append((record.offset, event))
             self._sources[record.offset] = record
+        elif isinstance(event, MemoryEdited) and not self.repeats(record.offset):
+            made = row_of_edit(event, identity.text(), record.offset)
+            if isinstance(made, Draft):
+                self._drafts.append((record.offset, made))
+                self._sources[record.offset] = record
+            else:
+                self._change(record, made)
         elif isinstance(event, FactPublished) and not self.repeats(record.offset):
             drafts = draft_of_fact(event, identity.text(), record.offset)
             self._drafts.extend((record.offset, draft) for draft in drafts)
