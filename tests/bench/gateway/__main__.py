@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
+import os
 import shutil
 import sys
 import tempfile
@@ -74,7 +75,7 @@ def kafka_home(chosen: argparse.Namespace) -> Path | None:
 async def bench(chosen: argparse.Namespace, folder: Path) -> list[str]:
     """Measures and prints; gives the parts that failed."""
     home = kafka_home(chosen)
-    cache = Settings.from_env({}).cache
+    cache = Settings.from_env(os.environ).cache
     world = World(folder, cache, home, chosen.quick, say)
     figures: dict[str, Any] = {"machine": report.machine(), "quick": chosen.quick}
     figures["broker"] = "Apache Kafka" if home else "Tansu"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import shutil
 import sys
 import tempfile
@@ -60,7 +61,7 @@ async def bench(chosen: argparse.Namespace, folder: Path) -> None:
     level = QUICK if chosen.quick else FULL
     for name in chosen.model or MODELS:
         say(f"{name}: loading …")
-        engine = VllmEngine(await model_options(name, Settings.from_env({}).cache, folder))
+        engine = VllmEngine(await model_options(name, Settings.from_env(os.environ).cache, folder))
         try:
             await engine.start()
             compared = await compare(engine, chosen.streams or LEVELS, level, REPEATS, folder / name, home, say)
