@@ -131,7 +131,9 @@ class Effects:
         """Finds the skills whose descriptions are nearest to the turn's text among those the agent may use."""
         started = time.perf_counter()
         vector = await asyncio.shield(self._vector(accepted))
-        nearest = functools.partial(self._registry.nearest, vector, accepted.tenant, item.patterns, item.limit)
+        nearest = functools.partial(
+            self._registry.nearest, accepted.question, vector, accepted.tenant, item.patterns, item.limit
+        )
         found = await patiently(nearest, accepted.deadline_at_ms, self.clock_ms)
         if item.ratio > 0:
             found = [row for row in found if row.score >= item.ratio * found[0].score]

@@ -27,7 +27,7 @@ from streams.events.recalling import DiscoveredSkill
 from streams.events.registering import SkillManifest, SkillPointed, SkillRegistered
 from streams.topology import DEAD_LETTERS, SKILLS
 from workers.skills.catalog import Catalog, visible
-from workers.skills.discovery import discover, mean, texts_of
+from workers.skills.discovery import Wording, discover, mean, texts_of
 
 log = logging.getLogger("headstart.skills")
 STAGE: Final = "skills"
@@ -44,6 +44,7 @@ class SkillRegistry:
         self._bus, self._store, self._embedder, self._retry_s = bus, store, embedder, retry_s
         self._catalog = Catalog()
         self._vectors: dict[str, list[float]] = {}
+        self._wording: Wording | None = None
         self._unindexed: dict[str, None] = {}
         self._refused: list[tuple[Record, HeadstartError]] = []
         self.refused: Counter[str] = Counter()
@@ -108,15 +109,18 @@ class SkillRegistry:
         if not self._catalog.in_force(tenant):
             return []
         vector = (await self._embedder.embed([text or " "]))[0]
-        return await self.nearest(vector, tenant, agent_skills, limit)
+        return await self.nearest(text, vector, tenant, agent_skills, limit)
 
     async def nearest(
-        self, vector: Sequence[float], tenant: str, agent_skills: Sequence[str], limit: int
+        self, text: str, vector: Sequence[float], tenant: str, agent_skills: Sequence[str], limit: int
     ) -> list[DiscoveredSkill]:
-        """The skills nearest to a text's vector, of those the agent (names, or patterns with `*`) and the tenant may
-        use. A skill that came into force a moment ago counts. Raises what the store and the embedder raise."""
+        """The skills nearest to a text and its vector, of those the agent (names, or patterns with `*`) and the tenant
+        may use. A skill that came into force a moment ago counts. Raises what the store and the embedder raise."""
         await self._embed(self._catalog.in_force(tenant))
-        return await discover(self._store, self._catalog, self._vectors, vector, tenant, agent_skills, limit)
+        if self._wording is None:
+            self._wording = Wording(self._catalog.in_force())
+        alike = self._wording.likeness(text)
+        return await discover(self._store, self._catalog, self._vectors, alike, vector, tenant, agent_skills, limit)
 
     async def _follow(self, reader: Reader) -> None:
         while True:
@@ -172,6 +176,7 @@ class SkillRegistry:
 
     def _changed(self, name: str) -> None:
         self._unindexed[name] = None
+        self._wording = None
         manifest = self._catalog.by_name(name)
         for listener in self._listeners:
             listener(name, manifest)
