@@ -40,7 +40,7 @@ from headstart.service_host import Before, ServedSkill, SkillHost
 from headstart.service_http import application
 from headstart.service_listener import Listener
 from headstart.service_registration import register, versioned, withdraw
-from headstart.service_signature import Caller, Signature
+from headstart.service_signature import Answers, Caller, Signature
 from memory.opening import open_bus
 from streams.bus import Bus
 from streams.errors import Misconfigured
@@ -98,7 +98,7 @@ class Service:
         self._url, self._signing_key, self._tenants = url.rstrip("/"), signing_key, tuple(tenants)
         self._api_key, self._tenant = api_key, tenant
         self._routes, self._now_ms, self._before = tuple(routes), now_ms, before
-        self._declared: dict[str, tuple[SkillManifest, Signature]] = {}
+        self._declared: dict[str, tuple[SkillManifest, Answers]] = {}
         self._handlers: dict[str, OnFact] = {}
         self._listener: Listener | None = None
         self._broker: KafkaBroker | None = None
@@ -127,13 +127,19 @@ class Service:
                 idempotent_key=idempotent_key, approval=approval, result_bytes=result_bytes, concurrency=concurrency,
                 tenants=self._tenants, examples=tuple(examples), returns=signature.returns,
             )  # fmt: skip
-            if manifest.name in self._declared:
-                raise Misconfigured(f"skill {manifest.name} is declared twice")
-            validate(self._placed(manifest, "http://127.0.0.1:1"))
-            self._declared[manifest.name] = (manifest, signature)
+            self._declare(manifest, signature)
             return function
 
         return declare
+
+    def add(self, manifest: SkillManifest, work: Answers) -> None:
+        """Declares a skill whose contract is there already. Of the manifest the owner, the version and where it lives
+        are this service's to say. Raises as `skill` does."""
+        own = msgspec.structs.replace(
+            manifest, owner=self.name, version="", url="", hosts=(), bus=False, http=None,
+            tenants=self._tenants or manifest.tenants,
+        )  # fmt: skip
+        self._declare(own, work)
 
     def on(self, *kinds: type[Event]) -> Callable[[H], H]:
         """Decorator: the coroutine function is called with every fact of these types, from the service's first start
@@ -242,6 +248,12 @@ class Service:
                 await self.stop()
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _declare(self, manifest: SkillManifest, work: Answers) -> None:
+        if manifest.name in self._declared:
+            raise Misconfigured(f"skill {manifest.name} is declared twice")
+        validate(self._placed(manifest, "http://127.0.0.1:1"))
+        self._declared[manifest.name] = (manifest, work)
 
     def _host(self) -> SkillHost:
         skills = {one.name: ServedSkill(one, self._declared[one.name][1]) for one in self.manifests()}

@@ -13,7 +13,7 @@ import msgspec
 import pydantic
 
 from headstart.service_keys import KeyLedger
-from headstart.service_signature import Signature
+from headstart.service_signature import Answers
 from streams.errors import InvalidInput
 from streams.events.registering import SkillManifest
 from workers.skills.context import SignedContext
@@ -26,7 +26,7 @@ NOBODY: Final = SignedContext(tenant="", user="", skill="", turn="", call=-1, cl
 
 class ServedSkill(msgspec.Struct, frozen=True):
     manifest: SkillManifest
-    signature: Signature
+    work: Answers
 
 
 class SkillHost:
@@ -63,7 +63,7 @@ class SkillHost:
 
         async def work() -> bytes:
             try:
-                return await served.signature.call(arguments, caller)
+                return await served.work.call(arguments, caller)
             except pydantic.ValidationError as error:
                 place = ".".join(map(str, error.errors(include_url=False, include_input=False)[0]["loc"]))
                 message = f"{place} is not what {served.manifest.name} takes"

@@ -10,16 +10,24 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 import pydantic
 
 from streams.errors import Misconfigured
 from workers.skills.context import SignedContext as Caller
 
-__all__ = ["Caller", "Signature", "SkillCallable"]
+__all__ = ["Answers", "Caller", "Signature", "SkillCallable"]
 
 SkillCallable = Callable[..., Awaitable[Any]]
+
+
+class Answers(Protocol):
+    """What does a skill's work, with a contract of its own or read from a function's types (`Signature`)."""
+
+    async def call(self, arguments: dict[str, Any], caller: Caller) -> bytes:
+        """The result as JSON. arguments: valid ones. Whatever it raises, the caller of the skill is told of it as
+        service_host.py says."""
 
 
 class Signature:

@@ -178,19 +178,19 @@ def third_party() -> dict[str, tuple[set[Path], bool]]:
 def test_what_is_imported_is_declared() -> None:
     """With a plain import among the core dependencies; with a late one in an extra at least."""
     for distribution, (files, at_once) in third_party().items():
-        late = ("local", "gpu", "service", "archive")
+        late = ("local", "gpu", "service", "mcp", "openapi", "archive")
         allowed = declared("core") if at_once else declared("core", *late) | installed_by_hand()
         assert distribution in allowed, f"{distribution} is imported by {sorted(map(str, files))} and not declared"
 
 
 def test_what_is_declared_is_used() -> None:
-    unused = declared("core", "local", "service", "archive") - third_party().keys() - USED_BY_NAME.keys()
+    unused = declared("core", "local", "service", "mcp", "openapi", "archive") - third_party().keys() - USED_BY_NAME.keys()
     assert unused == set(), "drop it from pyproject.toml, or say in USED_BY_NAME who uses it"
 
 
 def test_every_dependency_has_its_reason() -> None:
     reasons = (ROOT / "docs" / "design" / "dependencies.md").read_text()
-    named = declared("core", "local", "gpu", "service", "archive", "bench", "dev") | installed_by_hand()
+    named = declared("core", "local", "gpu", "service", "mcp", "openapi", "archive", "bench", "dev") | installed_by_hand()
     assert {name for name in named if f"`{name}`" not in reasons} == set()
 
 
@@ -199,4 +199,4 @@ def test_what_is_declared_is_locked() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     locked = {line.partition("==")[0] for line in lines if re.fullmatch(r"[a-z0-9-]+==[a-z0-9.]+", line)}
     assert len(locked) == len([line for line in lines if not line.startswith("#")]), "names and versions only"
-    assert declared("core", "local", "archive", "bench", "dev") | installed_by_hand() <= locked
+    assert declared("core", "local", "mcp", "openapi", "archive", "bench", "dev") | installed_by_hand() <= locked

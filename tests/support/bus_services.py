@@ -43,6 +43,7 @@ from workers.planning.service_gate import QUOTA_PER_MINUTE, ServiceGate
 from workers.routing.router import Router
 from workers.skills.executor import HttpExecutor
 from workers.skills.registry import SkillRegistry
+from workers.skills.secrets import Secrets
 
 PARTITIONS = 4
 AGENT = "recruiter"
@@ -128,7 +129,7 @@ class Rig:
 
     async def turns(
         self, *skills: str, name: str = "turns/1", quota: int = QUOTA_PER_MINUTE, allow_unsigned: bool = False,
-        max_calls: int = 6,
+        max_calls: int = 6, secrets: Secrets | None = None,
     ) -> TurnOwner:  # fmt: skip
         """Starts a turns worker whose agent may use these skills."""
         bus = await self.open_bus()
@@ -136,7 +137,9 @@ class Rig:
         registry = SkillRegistry(bus, self.store, embedder)
         await registry.start()
         self.opened.push_async_callback(registry.close)
-        executor = await self.opened.enter_async_context(HttpExecutor(signing_key=SECRET, allow_private=True))
+        executor = await self.opened.enter_async_context(
+            HttpExecutor(signing_key=SECRET, allow_private=True, secrets=secrets)
+        )
         agents = load_all()
         agents[AGENT] = msgspec.structs.replace(
             agents[AGENT], skills=skills, max_skills=max(1, len(skills)), max_calls=max_calls, skill_ratio=0.0
