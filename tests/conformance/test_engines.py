@@ -179,11 +179,10 @@ async def test_senseless_requests_are_refused(subject: Subject, fields: dict[str
     assert (await subject.answer(COUNTING, max_tokens=4)).text
 
 
-async def test_the_gpu_benchmark_measures_it_with_one_stream(subject: Subject, tmp_path: Path) -> None:
+@pytest.mark.parametrize("subject", [pytest.param("vllm", marks=pytest.mark.vllm)], indirect=True, scope="module")
+async def test_the_gpu_benchmark_measures_vllm_with_one_stream(subject: Subject, tmp_path: Path) -> None:
     """The whole way of `make bench-gpu` on a small scale: a worker on a broker, asked from another process, beside bare
     AsyncLLM; a cancel; a takeover that goes on with the very next token."""
-    if subject.kind != "vllm":
-        pytest.skip("the benchmark is about vLLM; tests/flows/test_bench_gpu.py runs its way on a scripted engine")
     found = await compare(subject.engine, [1], Level(rounds=1, tokens=8), 1, tmp_path, None, lambda line: None)
     ((bare, ours),) = found.rows
     assert bare is not None

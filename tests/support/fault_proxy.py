@@ -181,6 +181,8 @@ async def broken_and_whole(proxy: FaultProxy, fault: Fault, operation: Operation
         under_way = asyncio.ensure_future(operation())
         try:
             await asyncio.wait([under_way], timeout=None if fault == "slow" else FAULT_S)
+            through = under_way.done() and under_way.exception() is None
+            assert through is (fault == "slow")  # the others let nothing through, whoever needed it
             proxy.end()
             try:
                 await under_way
