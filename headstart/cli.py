@@ -16,11 +16,13 @@ from headstart import (
     find_commands,
     keys,
     log_reading,
+    mcp_commands,
     migrate,
     publish,
     remembered,
     replay_commands,
     shadow_commands,
+    skill_commands,
     suite_commands,
     up,
 )
@@ -32,9 +34,10 @@ app = typer.Typer(
 )  # fmt: skip
 for module in (
     up, demo_journey, chat, publish, log_reading, find_commands, replay_commands, diff_commands, suite_commands,
-    shadow_commands, archive_commands, keys, agents, remembered, dead, migrate,
+    shadow_commands, archive_commands, keys, agents, remembered, dead, migrate, mcp_commands,
 ):  # fmt: skip
     module.register(app)
+skill_commands.register_commands(app)
 
 
 def main() -> None:

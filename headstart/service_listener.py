@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from streams.errors import Misconfigured
 from streams.listening import BACKLOG
@@ -21,7 +21,7 @@ STOP_S: Final = 5
 class Listener:
     """One running server. socket: bound and listening; closed with it."""
 
-    def __init__(self, name: str, app: Starlette, listening: socket.socket) -> None:
+    def __init__(self, name: str, app: ASGIApp, listening: socket.socket) -> None:
         config = uvicorn.Config(
             app, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False,
             timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=STOP_S, backlog=BACKLOG,
