@@ -121,6 +121,7 @@ class Lanes:
         self._suspended: dict[Place, Watermark] = {}
         self._committed: dict[Place, int] = {}
         self._paused: set[Place] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._committing: asyncio.Task[None] | None = None
         self._commit_due_at = 0.0
@@ -148,6 +149,7 @@ class Lanes:
         """Consume until `stop`. Then: no new step starts, those that run get `drain_ms`, what is done is committed
         and the group is left. A cancel does the same without the drain. Raises PeerUnavailable when the group cannot
         be joined; afterwards the broker's absence is waited out."""
+        self._loop = asyncio.get_running_loop()
         self._group = await self._bus.group(self._topics, self._group_name, self._on_assigned, self._on_revoked)
         self._pulse.follow(self._group)
         stopping = asyncio.ensure_future(self._stopping.wait())
@@ -225,45 +227,49 @@ class Lanes:
                 self._start(record, lane)
 
     def _start(self, record: Record, lane: Hashable | None) -> None:
-        task = asyncio.create_task(self._process(record, lane))
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        self._start_ready()
-        if not self._tasks and not self._queue.waiting:
-            self._idle.set()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.critical("a lane of %s broke", self._stage, exc_info=error)
+        assert self._loop is not None
+        self._tasks.add(self._loop.create_task(self._process(record, lane)))
 
     async def _process(self, record: Record, lane: Hashable | None) -> None:
+        """One record to its end: done, or set aside. Then what waited for it starts."""
         place = Place(record.topic, record.partition)
         mark = self._marks.get(place) or self._suspended.get(place)
         try:
-            await self._attempt(record)
+            try:
+                await self._work.handle(record)
+            except Exception as error:
+                await self._again(record, error)
             if mark is not None:
                 mark.finish(record.offset)
+        except Exception:
+            log.critical("a lane of %s broke", self._stage, exc_info=True)
         finally:
             if lane is not None:
                 self._queue.finish(lane)
+            task = asyncio.current_task()
+            assert task is not None
+            self._tasks.discard(task)
+            self._start_ready()
+            if not self._tasks and not self._queue.waiting:
+                self._idle.set()
 
-    async def _attempt(self, record: Record) -> None:
-        """Handle a record to its end: done, or set aside."""
+    async def _again(self, record: Record, error: Exception) -> None:
+        """After a first failure: handle the record until it is done, or set it aside."""
         failures = 0
         while True:
+            failures += 1
+            wait_ms = None
+            if isinstance(error, PeerError) and error.retriable:
+                wait_ms = self._backoff.wait_ms(failures, self._chance())
+            if wait_ms is None:
+                return await self._set_aside(record, error)
+            self.retries += 1
+            log.warning("%s: %s; again in %.0f ms", self._stage, error, wait_ms)
+            await asyncio.sleep(wait_ms / 1000)
             try:
                 return await self._work.handle(record)
-            except Exception as error:
-                failures += 1
-                wait_ms = None
-                if isinstance(error, PeerError) and error.retriable:
-                    wait_ms = self._backoff.wait_ms(failures, self._chance())
-                if wait_ms is None:
-                    return await self._set_aside(record, error)
-                self.retries += 1
-                log.warning("%s: %s; again in %.0f ms", self._stage, error, wait_ms)
-            await asyncio.sleep(wait_ms / 1000)
+            except Exception as another:
+                error = another
 
     async def _set_aside(self, record: Record, error: Exception) -> None:
         """Without end: a record is either processed or kept, and while the broker is away neither can be."""
@@ -380,6 +386,7 @@ class Lanes:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()  # one that was cancelled before its first turn has not taken itself out
         if self._committing is not None:
             await asyncio.gather(self._committing, return_exceptions=True)
         await self._commit(self._committable())
