@@ -21,6 +21,7 @@ from streams.codec import Record
 from streams.errors import PeerUnavailable
 from streams.kafka_readers import KafkaConnection, monotonic_ms, record_of
 from streams.progress import Progress
+from streams.rebalance import callback_failed
 from streams.topology import prefixed
 
 log = logging.getLogger(__name__)
@@ -99,8 +100,8 @@ class KafkaGroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
             starts = await self._assigned_callback(self._held) or {}
             for place, start in starts.items():
                 await self.seek(place, start)
-        except Exception:
-            log.exception("on_assigned of group %s failed", self._group)
+        except Exception as error:
+            callback_failed("on_assigned", self._group, error)
         self._steady.set()
 
     async def _lose(self) -> None:
@@ -109,8 +110,8 @@ class KafkaGroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._held:
             try:
                 await self._revoked_callback(self._held)  # which may still commit
-            except Exception:
-                log.exception("on_revoked of group %s failed", self._group)
+            except Exception as error:
+                callback_failed("on_revoked", self._group, error)
         self._held = frozenset()
         self._positions.clear()
         self._paused.clear()

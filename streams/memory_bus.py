@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import bisect
 import itertools
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -22,9 +21,8 @@ from streams.bus import DEFAULT_WAIT_MS, AssignedCallback, Gap, Headers, Place, 
 from streams.codec import Record, encode
 from streams.errors import InvalidInput, PeerUnavailable
 from streams.events import Event
+from streams.rebalance import callback_failed
 from streams.topology import TOPICS, by_name, prefixed
-
-log = logging.getLogger(__name__)
 
 
 def range_assignment(members: Sequence[str], partitions: Mapping[str, int]) -> dict[str, set[Place]]:
@@ -341,8 +339,8 @@ class _MemoryGroupReader:
             self._places.at[place] = self._places.log_of(place).base if stored is None else stored
         try:
             starts = await self._on_assigned(held) or {}
-        except Exception:
-            log.exception("on_assigned of group %s failed", self._group)
+        except Exception as error:
+            callback_failed("on_assigned", self._group, error)
             return
         for place, start in starts.items():
             await self.seek(place, start)
@@ -351,8 +349,8 @@ class _MemoryGroupReader:
         """The broker's word: nothing is yours."""
         try:
             await self._on_revoked(self.assignment)
-        except Exception:
-            log.exception("on_revoked of group %s failed", self._group)
+        except Exception as error:
+            callback_failed("on_revoked", self._group, error)
         self._places.at.clear()
         self._places.paused.clear()
 
