@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from gateway import metrics
+from gateway.axis_api import axis_routes
 from gateway.chat_api import chat_routes
 from gateway.conversations_api import conversation_routes
 from gateway.feedback import feedback_routes
@@ -89,6 +90,7 @@ def http_app(services: Services) -> Starlette:
         *conversation_routes(services),
         *habit_routes(services),
         *memory_routes(services),
+        *axis_routes(services),
     ]
     if (WEB / "index.html").is_file():
         page = Pages(directory=WEB, html=True)

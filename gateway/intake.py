@@ -198,14 +198,14 @@ class Intake:
 
     async def edit_memory(
         self, principal: Principal, item: str, *, conversation: str = "", text: str = "", muted: bool = False,
-        forget: bool = False, event_id: str = "",
+        forget: bool = False, new: bool = False, event_id: str = "",
     ) -> None:  # fmt: skip
-        """Corrects or forgets a memory or a habit; the caller has checked that it is the member's own. conversation:
-        the one that a memory comes from, "" for what comes from none."""
+        """Corrects or forgets a memory or a habit that the caller has found to be the member's own, or tells a new one.
+        conversation: the one that a memory comes from, "" for what comes from none."""
         home = conversation or ids.member_conversation(principal.tenant, principal.user, self._bus.partitions)
         event = MemoryEdit(
             conversation=home, tenant=principal.tenant, user=principal.user, item=item, at_ms=self._now_ms(),
-            text=text, muted=muted, forget=forget, event_id=event_id,
+            text=text, muted=muted, forget=forget, new=new, event_id=event_id,
         )  # fmt: skip
         await self._send(home, event, f"{item}/edit/{event_id or self._entropy(10).hex()}")
 

@@ -7,7 +7,8 @@ of what it corrects, which keeps its text and is no longer recalled; what is for
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import secrets
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -18,7 +19,7 @@ from gateway.http_common import body_of, json_response, principal_of
 from gateway.openai_api import item_list
 from gateway.requests import event_id_of
 from gateway.services import Services
-from memory.drafts import PIECE_CHARACTERS
+from memory.drafts import PIECE_CHARACTERS, told_id
 from memory.rows import Candidate, Principal
 from streams import ids
 from streams.codec import Identity, Record, decode
@@ -35,6 +36,7 @@ def memory_routes(services: Services) -> list[Route]:
     api = _Memories(services)
     return [
         Route("/v1/memories", api.list, methods=["GET"]),
+        Route("/v1/memories", api.tell, methods=["POST"]),
         Route("/v1/memories/{memory}", api.correct, methods=["POST"]),
         Route("/v1/memories/{memory}", api.forget, methods=["DELETE"]),
         Route("/v1/responses/{response}/recalled", api.recalled, methods=["GET"]),
@@ -59,12 +61,19 @@ class _Memories:
         shown = [memory_object(row) for row in rows if revisions or not row.superseded_by]
         return json_response(item_list(shown, has_more=len(rows) == limit))
 
+    async def tell(self, request: Request) -> Response:
+        """A new memory, told by the person; with an `event_id`, the same one however often it is sent."""
+        principal = await principal_of(self._services, request)
+        body = await body_of(request)
+        text, event_id = _text(body), event_id_of(body, {}) or secrets.token_hex(10)
+        memory = told_id(principal.tenant, principal.user, event_id)
+        await self._services.intake.edit_memory(principal, memory, text=text, new=True, event_id=event_id)
+        return json_response({"id": memory, "object": "memory", "layer": "fact", "text": text}, 202)
+
     async def correct(self, request: Request) -> Response:
         principal = await principal_of(self._services, request)
         body = await body_of(request)
-        text = body.get("text")
-        if not isinstance(text, str) or not 0 < len(text.strip()) <= PIECE_CHARACTERS:
-            raise InvalidInput(f"'text' is a text of 1 to {PIECE_CHARACTERS} characters", param="text")
+        text = _text(body)
         memory = await self._owned(principal, request.path_params["memory"])
         if memory.superseded_by:
             raise InvalidInput(
@@ -72,9 +81,9 @@ class _Memories:
                 hint=f"correct {memory.superseded_by}",
             )  # fmt: skip
         await self._services.intake.edit_memory(
-            principal, memory.id, conversation=memory.conversation, text=text.strip(), event_id=event_id_of(body, {})
+            principal, memory.id, conversation=memory.conversation, text=text, event_id=event_id_of(body, {})
         )
-        return json_response({"id": memory.id, "object": "memory.corrected", "text": text.strip()}, 202)
+        return json_response({"id": memory.id, "object": "memory.corrected", "text": text}, 202)
 
     async def forget(self, request: Request) -> Response:
         principal = await principal_of(self._services, request)
@@ -153,6 +162,13 @@ def memory_object(row: Candidate) -> dict[str, Any]:
         "at_ms": row.at_ms, "valid_from_ms": row.valid_from_ms, "valid_to_ms": row.valid_to_ms,
         "superseded_by": row.superseded_by or None, "confidence": round(row.confidence, 4),
     }  # fmt: skip
+
+
+def _text(body: Mapping[str, Any]) -> str:
+    text = body.get("text")
+    if not isinstance(text, str) or not 0 < len(text.strip()) <= PIECE_CHARACTERS:
+        raise InvalidInput(f"'text' is a text of 1 to {PIECE_CHARACTERS} characters", param="text")
+    return text.strip()
 
 
 def _recalled_object(item: RecalledItem, state: str) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from typing import Annotated
 import orjson
 import typer
 
-from headstart.replay import spans
+from gateway import axis_drawing
+from gateway.axis import axis_of
 from headstart.replay.finding import Wanted, slow
 from headstart.replay.finding import find as matching
 from headstart.replay.sources import LOG, open_source, selection, turn_id
@@ -42,12 +43,12 @@ def timeline(
     found = [log for log in turn_logs(recording.events) if log.turn == name]
     if not found:
         raise NotFound(f"{name} is not there", hint="it may be older than the log's retention")
-    axis = spans.axis_of(found[0])
-    sys.stdout.write(spans.text(axis))
+    axis = axis_of(found[0].facts)
+    sys.stdout.write(axis_drawing.text(axis))
     if svg is not None:
-        svg.write_text(spans.svg(axis))
+        svg.write_text(axis_drawing.svg(axis))
     if perfetto is not None:
-        perfetto.write_text(spans.perfetto(axis))
+        perfetto.write_text(axis_drawing.perfetto(axis))
 
 
 def find(

@@ -98,6 +98,7 @@ async def say(
     timeout_s: float = APPLIED_TIMEOUT_S,
 ) -> None:  # fmt: skip
     """Sends a word on a memory or a habit, and waits until the store has it. The edit's conversation is filled in.
+    timeout_s: 0 does not wait.
 
     signing_key: the installation's, None in development. Raises NotFound (`unknown_memory`, `unknown_habit`),
     InvalidInput (`memory_superseded`), PeerTimeout (`not_applied`), and what the bus and the store raise.
@@ -105,13 +106,13 @@ async def say(
     home, applied = await _watched(bus, store, edit)
     event = MemoryEdit(
         conversation=home, tenant=edit.tenant, user=edit.user, item=edit.item, at_ms=edit.at_ms, text=edit.text,
-        muted=edit.muted, forget=edit.forget,
+        muted=edit.muted, forget=edit.forget, new=edit.new,
     )  # fmt: skip
     name = f"{edit.item}/edit/{nonce}"
     extra = signed_by_gateway(event, name, TURNS.name, home, command_secret(signing_key)) if signing_key else ()
     _ = await bus.publish(TURNS.name, ids.partition_of(home), home, event, name, SOURCE, extra)
     deadline = time.monotonic() + timeout_s
-    while not await applied():
+    while timeout_s > 0 and not await applied():
         if time.monotonic() > deadline:
             raise PeerTimeout(
                 f"it was said but not applied within {timeout_s:g} s", code="not_applied",
@@ -133,6 +134,12 @@ async def _watched(bus: Bus, store: Store, edit: MemoryEdit) -> tuple[str, Calla
             return bool(rows) and (rows[0].correction, rows[0].muted) == (edit.text, edit.muted)
 
         return ids.member_conversation(edit.tenant, edit.user, bus.partitions), habit_is_so
+    if edit.new:
+
+        async def is_there() -> bool:
+            return bool(await store.known_memories(edit.tenant, edit.user, [edit.item]))
+
+        return ids.member_conversation(edit.tenant, edit.user, bus.partitions), is_there
     found = await store.known_memories(edit.tenant, edit.user, [edit.item])
     if not found:
         raise NotFound("no such memory", code="unknown_memory", hint="see `headstart memory log CONVERSATION`")

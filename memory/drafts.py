@@ -96,15 +96,26 @@ def draft_of_fact(fact: FactPublished, identity: str, offset: int) -> list[Draft
 
 
 def row_of_edit(edited: MemoryEdited, identity: str, offset: int) -> Draft | Edit:
-    """What a person's word on a memory or a habit does: a correction of a memory waits for its vector. identity: the
-    fact's CloudEvents id."""
+    """What a person's word on a memory or a habit does: a correction of a memory, or a new one, waits for its vector.
+    identity: the fact's CloudEvents id."""
     row = Edit(
         tenant=edited.tenant, user=edited.user, item=edited.item, at_ms=edited.at_ms, text=edited.text.strip(),
         muted=edited.muted, forget=edited.forget, offset=offset,
     )  # fmt: skip
     if row.forget or is_habit(row.item) or not row.text:
         return row
+    if edited.new:
+        told = MemoryRow(
+            id=row.item, layer="fact", tenant=row.tenant, user=row.user, text=row.text, vector=[], at_ms=row.at_ms,
+            source_offset=offset, speaker="user", valid_from_ms=row.at_ms,
+        )  # fmt: skip
+        return Draft(told, f"user: {row.text}")
     return Draft(msgspec.structs.replace(row, successor=memory_id(identity, "edited")), f"user: {row.text}")
+
+
+def told_id(tenant: str, user: str, name: str) -> str:
+    """The id of a memory that somebody tells, the same for the same name."""
+    return memory_id("told", tenant, user, name)
 
 
 def memory_id(*source: str) -> str:

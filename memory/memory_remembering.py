@@ -25,16 +25,17 @@ class RememberingMemory(LearningMemory):
     def __init__(self, dimensions: int) -> None:
         super().__init__(dimensions)
         self._memories: dict[str, MemoryRow] = {}
-        self._forgotten_turns: set[tuple[str, str, str]] = set()  # tenant, user, turn of forgotten memories
+        self._forgotten_turns: dict[tuple[str, str, str], int] = {}  # by tenant, user, turn: until when, of its facts
 
     # what people say of them
 
     def _is_unwanted(self, row: MemoryRow) -> bool:
-        """Its person has forgotten it, or something of the turn that this fact is drawn from."""
+        """Its person has forgotten it since, or something of the turn that this fact is drawn from."""
         edit = self._edits.get((row.tenant, row.user, row.id))
-        if edit is not None and edit.forgotten_at_ms >= 0:
+        if edit is not None and edit.forgotten_at_ms >= row.at_ms:
             return True
-        return bool(row.turn) and row.layer == "fact" and (row.tenant, row.user, row.turn) in self._forgotten_turns
+        turn = (row.tenant, row.user, row.turn)
+        return bool(row.turn) and row.layer == "fact" and self._forgotten_turns.get(turn, -1) >= row.at_ms
 
     def _edit_memory(self, edit: Edit) -> None:
         item = self._memories.get(edit.item)
@@ -59,7 +60,7 @@ class RememberingMemory(LearningMemory):
             self._keep(replace(edit, item=row.id))
             del self._memories[row.id]
             if row.turn:
-                self._forgotten_turns.add((edit.tenant, edit.user, row.turn))
+                self._forgotten_turns[edit.tenant, edit.user, row.turn] = edit.at_ms
                 self._unlearn_turn(row.turn)
             if row.layer == "conversation" and row.conversation:
                 self._clear_context(row)

@@ -1,4 +1,4 @@
-// The gateway over HTTP, for what is not a stream: the list of conversations and what was asked in them.
+// The gateway over HTTP, for what is not a stream: conversations, what was asked, recalled and remembered, ratings.
 
 export class Refused extends Error {
   constructor(status, message) {
@@ -47,5 +47,50 @@ export class Api {
     const { data } = await this.call("GET", `/v1/responses/${encodeURIComponent(response)}/input_items?order=asc`);
     const said = data.filter((item) => item.type === "message" && item.role === "user");
     return said.map((item) => item.content.map((part) => part.text || "").join("")).join("\n");
+  }
+  // Which conversation a response belongs to.
+  async conversationOf(response) {
+    const told = await this.call("GET", `/v1/responses/${encodeURIComponent(response)}`);
+    return told.conversation.id;
+  }
+
+  // rating: "good" | "bad"
+  rate(response, rating) {
+    return this.call("POST", `/v1/responses/${encodeURIComponent(response)}/feedback`, { rating });
+  }
+
+  // The turn on its time axis, from the log.
+  timeline(response) {
+    return this.call("GET", `/v1/responses/${encodeURIComponent(response)}/timeline`);
+  }
+
+  // What the turn was given of the past, and why.
+  recalled(response) {
+    return this.call("GET", `/v1/responses/${encodeURIComponent(response)}/recalled`);
+  }
+
+  async memories() {
+    return (await this.call("GET", "/v1/memories?limit=100")).data;
+  }
+
+  async habits() {
+    return (await this.call("GET", "/v1/habits")).data;
+  }
+
+  correctMemory(memory, text) {
+    return this.call("POST", `/v1/memories/${encodeURIComponent(memory)}`, { text });
+  }
+
+  forgetMemory(memory) {
+    return this.call("DELETE", `/v1/memories/${encodeURIComponent(memory)}`);
+  }
+
+  // correction: said instead of what was counted, "" for that; muted: never used.
+  correctHabit(habit, correction, muted) {
+    return this.call("POST", `/v1/habits/${encodeURIComponent(habit)}`, { correction, muted });
+  }
+
+  forgetHabit(habit) {
+    return this.call("DELETE", `/v1/habits/${encodeURIComponent(habit)}`);
   }
 }

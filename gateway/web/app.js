@@ -1,9 +1,12 @@
 // The chat page: one socket, one conversation at a time, its turns as they stream.
 
 import { Api, Refused } from "./api.js";
+import { Dialogs } from "./dialogs.js";
+import { element } from "./dom.js";
+import { Drawer } from "./drawer.js";
 import { Socket } from "./socket.js";
 import { TERMINAL, Turn } from "./turn.js";
-import { TurnView, element } from "./view.js";
+import { TurnView } from "./view.js";
 
 const KEY = "headstart.key";
 const THEME = "headstart.theme";
@@ -21,6 +24,16 @@ const page = {
   healing: false,
   clock: { at: 0, seen: 0 }, // newest wall clock time the log told, and when it came
 };
+
+// What a person does with a turn that is shown.
+const actions = {
+  onApprove: approve,
+  onWhy: (view) => drawer.recalled(view.turn.response),
+  onTimeline: (view) => attempt(async () => view.picture.drawAxis(await page.api.timeline(view.turn.response))),
+  onRate: (view, rating) => attempt(() => page.api.rate(view.turn.response, rating)),
+};
+const drawer = new Drawer($("drawer"), () => page.api, show);
+const dialogs = new Dialogs({ onKey: connect, onRename: rename, onRemove: remove });
 
 // -- frames ----------------------------------------------------------------------------------------------------------
 
@@ -70,7 +83,7 @@ function turned(frame) {
   let view = page.views.get(response);
   if (!view) {
     if (frame.type !== "response.created") return;
-    view = new TurnView(new Turn(response), "", approve);
+    view = new TurnView(new Turn(response), "", actions);
     page.views.set(response, view);
     $("transcript").append(view.root);
     page.api.question(response).then((text) => asked(view, text), (error) => notice(error.message));
@@ -145,7 +158,7 @@ function ask(input, shown) {
   const eventId = crypto.randomUUID ? crypto.randomUUID() : Array.from(crypto.getRandomValues(new Uint32Array(4))).join("-");
   const request = { type: "response.create", event_id: eventId, input, on_busy: "enqueue" };
   if (page.conversation) request.conversation = page.conversation;
-  const view = new TurnView(null, shown, approve);
+  const view = new TurnView(null, shown, actions);
   page.asked.set(eventId, { view, response: null, stopped: false });
   $("transcript").append(view.root);
   notice("");
@@ -166,6 +179,17 @@ function stop() {
   }
   for (const [response, view] of page.views) {
     if (view.turn && !view.turn.over) page.socket.cancel(response);
+  }
+}
+
+// Whether it was done; what went wrong is shown.
+async function attempt(act) {
+  try {
+    await act();
+    return true;
+  } catch (error) {
+    notice(error.message);
+    return false;
   }
 }
 
@@ -197,11 +221,11 @@ function listed() {
     const rename = element("button", "icon", "✎");
     rename.type = "button";
     rename.setAttribute("aria-label", `Rename ${title || "untitled"}`);
-    rename.addEventListener("click", () => askRename(id));
+    rename.addEventListener("click", () => dialogs.askRename(id, title));
     const remove = element("button", "icon", "×");
     remove.type = "button";
     remove.setAttribute("aria-label", `Delete ${title || "untitled"}`);
-    remove.addEventListener("click", () => askRemove(id));
+    remove.addEventListener("click", () => dialogs.askRemove(id, title));
     row.append(open, rename, remove);
     return row;
   });
@@ -270,48 +294,26 @@ async function check() {
 
 function askKey(wrong) {
   if (page.socket) page.socket.close();
+  drawer.close();
   sessionStorage.removeItem(KEY);
-  $("key-wrong").hidden = !wrong;
-  $("key").value = "";
-  if (!$("ask-key").open) $("ask-key").showModal();
+  dialogs.askKey(wrong);
 }
 
-function askRename(conversation) {
-  $("rename-to").value = page.titles.get(conversation) || "";
-  $("rename").dataset.conversation = conversation;
-  $("rename").showModal();
-}
-
-function askRemove(conversation) {
-  $("remove-name").textContent = page.titles.get(conversation) || "Untitled";
-  $("remove").dataset.conversation = conversation;
-  $("remove").showModal();
-}
-
-async function rename() {
-  const conversation = $("rename").dataset.conversation;
-  const title = $("rename-to").value.trim();
-  $("rename").close();
-  try {
+async function rename(conversation, title) {
+  await attempt(async () => {
     await page.api.rename(conversation, title);
     page.titles.set(conversation, title);
     listed();
-  } catch (error) {
-    notice(error.message);
-  }
+  });
 }
 
-async function remove() {
-  const conversation = $("remove").dataset.conversation;
-  $("remove").close();
-  try {
+async function remove(conversation) {
+  await attempt(async () => {
     await page.api.remove(conversation);
     page.titles.delete(conversation);
     if (conversation === page.conversation) show(null);
     else listed();
-  } catch (error) {
-    notice(error.message);
-  }
+  });
 }
 
 // -- start -----------------------------------------------------------------------------------------------------------
@@ -351,11 +353,14 @@ function listen() {
     }
   });
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Escape" && !document.querySelector("dialog[open]")) stop();
+    if (event.key !== "Escape" || document.querySelector("dialog[open]")) return;
+    if (drawer.shown) drawer.close();
+    else stop();
   });
   $("stop").addEventListener("click", stop);
   $("new").addEventListener("click", () => show(null));
   $("forget").addEventListener("click", () => askKey(false));
+  $("memory").addEventListener("click", () => drawer.everything());
   $("menu").addEventListener("click", () => {
     const open = $("side").classList.toggle("open");
     $("menu").setAttribute("aria-expanded", String(open));
@@ -365,14 +370,6 @@ function listen() {
     localStorage.setItem(THEME, dark ? "dark" : "light");
     theme(dark);
   });
-  $("ask-key").addEventListener("cancel", (event) => event.preventDefault());
-  const dialogs = [["key-form", () => { $("ask-key").close(); connect($("key").value.trim()); }],
-    ["rename-form", rename], ["remove-form", remove]];
-  for (const [id, act] of dialogs) {
-    $(id).addEventListener("submit", (event) => { event.preventDefault(); act(); });
-  }
-  $("rename-cancel").addEventListener("click", () => $("rename").close());
-  $("remove-cancel").addEventListener("click", () => $("remove").close());
   setInterval(() => {
     const now = page.clock.at + (performance.now() - page.clock.seen);
     for (const view of page.views.values()) if (view.turn && !view.turn.over) view.draw(now);

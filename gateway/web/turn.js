@@ -12,7 +12,8 @@ export class Turn {
     this.text = "";
     this.agent = undefined; // undefined: not decided yet, null: out of scope
     this.recalled = [];
-    this.steps = []; // {name, model, began, ended, tokens}
+    this.looked = []; // {name, began, ended}: what was looked up before a model was asked
+    this.steps = []; // {name, model, began, first, ended, tokens}; first: when its first token was there
     this.calls = new Map(); // number -> call
     this.approvals = [];
     this.began = -1; // wall clock ms
@@ -54,17 +55,25 @@ export class Turn {
     switch (kind) {
       case "headstart.route.decided":
         this.agent = frame.agent;
+        this.look("route", frame);
         return "steps";
       case "headstart.recalled":
         this.recalled = frame.items;
+        this.look("recall", frame);
+        return "steps";
+      case "headstart.skills.discovered":
+        this.look("discover", frame);
         return "steps";
       case "headstart.step.started":
-        this.steps.push({ name: frame.step, epoch: frame.epoch, model: frame.model, began: at, ended: -1, tokens: 0 });
+        this.steps.push({
+          name: frame.step, epoch: frame.epoch, model: frame.model, began: at, first: -1, ended: -1, tokens: 0,
+        });
         return "steps";
       case "headstart.step.finished":
         for (const step of this.steps) {
           if (step.name === frame.step && step.epoch === frame.epoch) {
             step.ended = at;
+            step.first = frame.first_token_ms > 0 ? step.began + frame.first_token_ms : -1;
             step.tokens = frame.completion_tokens;
           }
         }
@@ -86,6 +95,11 @@ export class Turn {
       return "end";
     }
     return "";
+  }
+
+  look(name, frame) {
+    const began = Math.max(this.began, frame.at_ms - (frame.took_ms || 0));
+    this.looked.push({ name, began, ended: frame.at_ms });
   }
 
   tool(what, frame) {
@@ -146,10 +160,15 @@ export function rows(turn, now) {
   const until = turn.ended >= 0 ? turn.ended : Math.max(now, turn.latest);
   const since = (at) => at - turn.began;
   const planEnd = Math.max(-1, ...turn.steps.filter((step) => step.name === "plan").map((step) => step.ended));
-  const made = turn.steps.map((step) => ({
-    name: step.name, kind: step.name, began: step.began,
-    spans: [[since(step.began), since(step.ended >= 0 ? step.ended : until), "model"]],
+  const made = turn.looked.map((one) => ({
+    name: one.name, kind: "looked", began: one.began, spans: [[since(one.began), since(one.ended), "looking"]],
   }));
+  for (const step of turn.steps) {
+    const first = step.first >= 0 ? step.first : step.began;
+    const spans = [[since(first), since(step.ended >= 0 ? step.ended : until), "model"]];
+    if (first > step.began) spans.unshift([since(step.began), since(first), "waiting"]);
+    made.push({ name: step.name, kind: step.name, began: step.began, spans });
+  }
   for (const call of turn.calls.values()) {
     const spans = [];
     if (call.opened >= 0) {

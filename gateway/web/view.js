@@ -1,24 +1,16 @@
 // A turn on the page. Text from people, models and skills goes in as text nodes only, never as markup.
 
-import { rows } from "./turn.js";
+import { button, element } from "./dom.js";
+import { Picture } from "./picture.js";
 
-const SVG = "http://www.w3.org/2000/svg";
-const ROW_PX = 20;
-const NAME_PX = 132;
-const PADDING_PX = 29;
 const STATES = { written: "writing", fired: "running", answered: "answered", failed: "failed", voided: "voided" };
 
-export function element(tag, className, text) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
 export class TurnView {
-  constructor(turn, question, onApprove) {
+  // actions: onApprove(approval, yes), onWhy(view), onTimeline(view), onRate(view, rating) -> whether it was taken
+  constructor(turn, question, actions) {
     this.turn = turn;
-    this.onApprove = onApprove;
+    this.actions = actions;
+    this.rating = "";
     this.cards = new Map();
     this.root = element("article", "turn");
     this.root.dataset.response = turn ? turn.response : "";
@@ -37,19 +29,33 @@ export class TurnView {
     this.approvals = element("div", "approvals");
     this.end = element("p", "end");
     this.end.hidden = true;
-    this.details = element("details", "timeline");
-    this.summary = element("summary", "", "Timeline");
-    this.picture = document.createElementNS(SVG, "svg");
-    this.picture.setAttribute("role", "img");
-    const legend = element("p", "legend");
-    legend.append(element("span", "model", "model"), element("span", "written", "call written"));
-    legend.append(element("span", "running", "call running"));
-    this.details.append(this.summary, this.picture, legend);
-    this.drawn = 0;
-    new ResizeObserver(() => this.draw(this.drawn)).observe(this.details);
-    this.details.open = true;
-    this.details.hidden = true;
-    this.root.append(this.asked, this.known, this.calls, this.details, this.answer, this.approvals, this.end);
+    this.picture = new Picture(() => this.actions.onTimeline(this));
+    this.foot = element("div", "turn-foot");
+    this.foot.hidden = true;
+    this.why = button("Why this answer", "quiet", () => this.actions.onWhy(this));
+    this.good = button("Good answer", "quiet rate", () => this.rate("good"));
+    this.bad = button("Bad answer", "quiet rate", () => this.rate("bad"));
+    this.foot.append(this.why, this.good, this.bad);
+    this.root.append(
+      this.asked, this.known, this.calls, this.picture.root, this.answer, this.approvals, this.end, this.foot,
+    );
+  }
+
+  // What the person thinks of the answer; shown at once, taken back when the gateway refuses it.
+  async rate(rating) {
+    const before = this.rating;
+    this.rated(rating);
+    if (!(await this.actions.onRate(this, rating))) this.rated(before);
+  }
+
+  rated(rating) {
+    this.rating = rating;
+    this.good.setAttribute("aria-pressed", String(rating === "good"));
+    this.bad.setAttribute("aria-pressed", String(rating === "bad"));
+  }
+
+  draw(now) {
+    if (this.turn) this.picture.draw(this.turn, now);
   }
 
   ask(question) {
@@ -141,13 +147,11 @@ export class TurnView {
     box.append(element("p", "", `May ${approval.skill} run with ${JSON.stringify(approval.arguments)}?`));
     const row = element("div", "row");
     for (const [label, yes] of [["Approve", true], ["Decline", false]]) {
-      const button = element("button", yes ? "send" : "quiet", label);
-      button.type = "button";
-      button.addEventListener("click", () => {
+      const choice = button(label, yes ? "send" : "quiet", () => {
         box.remove();
-        this.onApprove(approval, yes);
+        this.actions.onApprove(approval, yes);
       });
-      row.append(button);
+      row.append(choice);
     }
     box.append(row);
     this.approvals.append(box);
@@ -176,7 +180,9 @@ export class TurnView {
     this.end.dataset.status = turn.status;
     this.end.hidden = parts.length === 0;
     this.draw(turn.ended);
-    this.details.open = turn.calls.size > 0;
+    this.picture.end(turn.calls.size > 0);
+    this.foot.hidden = false;
+    this.good.hidden = this.bad.hidden = !turn.text;
   }
 
   // Said by the gateway to this socket only: the turn could not be carried out, or not yet.
@@ -187,56 +193,9 @@ export class TurnView {
     this.answer.setAttribute("aria-busy", "false");
     this.caret.remove();
   }
-
-  // The picture of who ran when. now: ms of wall clock that what is open reaches to.
-  draw(now) {
-    if (!this.turn || this.turn.steps.length + this.turn.calls.size === 0) return;
-    this.details.hidden = false;
-    this.drawn = now;
-    const { rows: made, length } = rows(this.turn, now);
-    const width = Math.max(240, Math.round(this.details.clientWidth - PADDING_PX) || 640);
-    const room = width - NAME_PX - 8;
-    const height = made.length * ROW_PX + 18;
-    this.picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    this.picture.setAttribute("height", String(height));
-    this.picture.setAttribute("width", String(width));
-    this.picture.setAttribute("aria-label", spoken(made));
-    const parts = [];
-    made.forEach((row, index) => {
-      const y = index * ROW_PX;
-      parts.push(shape("text", { x: 0, y: y + 14, class: "row-name" }, row.name.slice(0, 20)));
-      parts.push(shape("line", { x1: NAME_PX, x2: width, y1: y + ROW_PX, y2: y + ROW_PX, class: "row-line" }));
-      for (const [from, to, what] of row.spans) {
-        const x = NAME_PX + (Math.max(0, from) / length) * room;
-        const wide = Math.max(2, ((to - Math.max(0, from)) / length) * room);
-        const thick = what === "running" ? 6 : 10;
-        const kind = `bar bar-${what === "model" ? row.kind : what}`;
-        const top = y + (ROW_PX - thick) / 2;
-        parts.push(shape("rect", { x: x.toFixed(1), y: top, width: wide.toFixed(1), height: thick, rx: 3, class: kind }));
-      }
-    });
-    const ruler = made.length * ROW_PX + 13;
-    parts.push(shape("text", { x: NAME_PX, y: ruler, class: "ruler" }, "0"));
-    const end = `${Math.round(length).toLocaleString("en")} ms`;
-    parts.push(shape("text", { x: width - 2, y: ruler, class: "ruler last" }, end));
-    this.picture.replaceChildren(...parts);
-  }
 }
 
 function outcome(call) {
   if (call.state === "answered") return `answered ${call.detail} in ${Math.round(call.took)} ms`;
   return `${call.state}: ${call.detail}`;
-}
-
-function spoken(made) {
-  return made
-    .map((row) => `${row.name}: ${row.spans.map(([from, to]) => `${Math.round(from)} to ${Math.round(to)} ms`).join(", ")}`)
-    .join("; ");
-}
-
-function shape(tag, attributes, text) {
-  const made = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, String(value));
-  if (text !== undefined) made.textContent = text;
-  return made;
 }

@@ -64,7 +64,8 @@ SELECT given.* FROM unnest(
 ) AS given (id, layer, tenant, member, text, embedding, at_ms, conversation, turn)
 WHERE NOT EXISTS (SELECT 1 FROM conversations WHERE conversations.conversation = given.conversation AND deleted)
   AND NOT ($22 AND EXISTS (
-    SELECT 1 FROM edits WHERE edits.tenant = given.tenant AND edits.member = given.member AND forgotten_at_ms >= 0
+    SELECT 1 FROM edits WHERE edits.tenant = given.tenant AND edits.member = given.member
+      AND forgotten_at_ms >= given.at_ms
       AND (item = given.id OR (edits.turn <> '' AND edits.turn = given.turn AND given.layer = 'fact'))
   ))
 ON CONFLICT (tenant, id) DO NOTHING

@@ -12,7 +12,7 @@ from streams.events.base import Event, event
 
 @event("memory.edit", "turns")
 class MemoryEdit(Event, frozen=True, kw_only=True):
-    """A person corrects or forgets an item of theirs. Fields as in `memory.edited`; event_id: the idempotency key."""
+    """A person corrects or forgets an item of theirs, or tells a new one. Fields as in `memory.edited`; event_id: the idempotency key."""
 
     conversation: str
     tenant: str
@@ -22,6 +22,7 @@ class MemoryEdit(Event, frozen=True, kw_only=True):
     text: str = ""
     muted: bool = False
     forget: bool = False
+    new: bool = False
     event_id: str = ""
 
 
@@ -31,7 +32,7 @@ class MemoryEdited(Event, frozen=True, kw_only=True):
 
     conversation: the one that a memory comes from; of a habit the member's own (ids.member_conversation). forget: the
     item is erased. text: what is said instead; of a habit "" takes a correction back. muted: a habit that must not be
-    used, whatever is counted.
+    used, whatever is counted. new: the item is a memory that the person tells, and the text is what it says.
     """
 
     conversation: str
@@ -42,3 +43,4 @@ class MemoryEdited(Event, frozen=True, kw_only=True):
     text: str = ""
     muted: bool = False
     forget: bool = False
+    new: bool = False

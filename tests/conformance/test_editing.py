@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from memory.rows import (
@@ -178,6 +179,15 @@ async def test_a_word_that_comes_before_its_memory_keeps_it_out(store: Store) ->
     assert await stored(store) == {}
     assert await store.project(PARTITION, 42, [corrected("nothing", "I live in Bern", "better", offset=42)])
     assert await stored(store) == {}
+
+
+@pytest.mark.asyncio
+async def test_what_was_forgotten_may_be_told_again(store: Store) -> None:
+    await begun(store)
+    assert await store.project(PARTITION, 40, [forgotten("words")])
+    again = msgspec.structs.replace(said("words", "I live in Basel").row, at_ms=7_000)
+    assert await store.project(PARTITION, 41, [Change(41, again)])
+    assert set(await stored(store)) == {"words"}
 
 
 @pytest.mark.asyncio

@@ -144,6 +144,21 @@ async def test_a_memory_is_corrected_by_a_fact_of_the_log_and_then_forgotten() -
         assert homes == {memory["conversation"]}, "where it was said, so that the order of the log is the order"
 
 
+async def test_what_a_person_tells_is_remembered_once() -> None:
+    async with scene() as world:
+        for _ in range(2):
+            told = await world.http.post("/v1/memories", json={"text": " I am allergic to nuts ", "event_id": "e1"})
+            assert (told.status_code, told.json()["text"]) == (202, "I am allergic to nuts")
+        assert (await world.http.post("/v1/memories", json={"text": ""})).status_code == 400
+        await world.told(2)
+        rows = await world.memories()
+        row = rows["I am allergic to nuts"]
+        assert (row["id"], row["layer"], row["conversation"]) == (told.json()["id"], "fact", None)
+        assert (await world.http.delete(f"/v1/memories/{row['id']}")).status_code == 202
+        await world.told(3)
+        assert "I am allergic to nuts" not in await world.memories("?revisions=true")
+
+
 async def test_memories_are_their_persons_alone() -> None:
     async with scene() as world:
         response = await world.ask("Where does Lin live?")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -65,8 +65,9 @@ class Visit:
 
 
 @asynccontextmanager
-async def visit(script: Script = echo) -> AsyncIterator[Visit]:
-    async with live_gateways(script, Limits(drain_ms=1000)) as world, async_playwright() as playwright:
+async def visit(script: Script = echo, now_ms: Callable[[], int] | None = None) -> AsyncIterator[Visit]:
+    """now_ms: the time at which the log takes its next record."""
+    async with live_gateways(script, Limits(drain_ms=1000), now_ms) as world, async_playwright() as playwright:
         gateway = await world.open()
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -25,7 +25,9 @@ class LiveGateways:
     store: MemoryStore
     turns: ScriptedTurns
     key: str
+    bus: MemoryBus
     limits: Limits | None = None
+    now_ms: Callable[[], int] | None = None
     running: list[Gateway] = field(default_factory=list)
     _names: itertools.count[int] = field(default_factory=itertools.count)
 
@@ -35,7 +37,7 @@ class LiveGateways:
         await bus.start()
         name = f"gateway/test-{next(self._names)}"
         settings = Settings.from_env({**SETTINGS, "HEADSTART_PORT": str(port)})
-        gateway = Gateway(settings, bus, self.store, limits=self.limits, name=name)
+        gateway = Gateway(settings, bus, self.store, limits=self.limits, now_ms=self.now_ms, name=name)
         await gateway.start()
         self.running.append(gateway)
         return gateway
@@ -51,9 +53,12 @@ def url_of(gateway: Gateway) -> str:
 
 
 @asynccontextmanager
-async def live_gateways(script: Script = echo, limits: Limits | None = None) -> AsyncIterator[LiveGateways]:
-    """Without a gateway yet. The key belongs to user ada of tenant acme."""
-    broker = MemoryBroker()
+async def live_gateways(
+    script: Script = echo, limits: Limits | None = None, now_ms: Callable[[], int] | None = None
+) -> AsyncIterator[LiveGateways]:
+    """Without a gateway yet. The key belongs to user ada of tenant acme. now_ms: the clock of the log;
+    the gateways' stands still then, at the time that scripts begin with."""
+    broker = MemoryBroker(now_ms=now_ms)
     store = MemoryStore()
     await store.open()
     bus = MemoryBus(broker)
@@ -62,7 +67,7 @@ async def live_gateways(script: Script = echo, limits: Limits | None = None) -> 
     turns = ScriptedTurns(bus, script)
     await turns.start()
     key = await store.create_key("acme", "ada", "test", ("chat",), AT_MS)
-    world = LiveGateways(broker, store, turns, key, limits)
+    world = LiveGateways(broker, store, turns, key, bus, limits, (lambda: AT_MS) if now_ms else None)
     try:
         yield world
     finally:

@@ -221,7 +221,7 @@ class ScriptedTurns:
         elif isinstance(event, MemoryEdit):
             fact = MemoryEdited(
                 conversation=event.conversation, tenant=event.tenant, user=event.user, item=event.item,
-                at_ms=event.at_ms, text=event.text, muted=event.muted, forget=event.forget,
+                at_ms=event.at_ms, text=event.text, muted=event.muted, forget=event.forget, new=event.new,
             )  # fmt: skip
             await self._note(event.conversation, fact)
 

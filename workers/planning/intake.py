@@ -176,7 +176,7 @@ class Intake:
             self._check(partition, event.conversation, event.tenant, event.user)
             edited = MemoryEdited(
                 conversation=event.conversation, tenant=event.tenant, user=event.user, item=event.item,
-                at_ms=event.at_ms, text=event.text, muted=event.muted, forget=event.forget,
+                at_ms=event.at_ms, text=event.text, muted=event.muted, forget=event.forget, new=event.new,
             )  # fmt: skip
             self._note(event.conversation, edited, record.event_id)
         else:
