@@ -30,7 +30,7 @@ NPM = ROOT / "tests" / "npm"
 TORCH = "torch==2.13.0"
 CONSTRAINTS = ("-c", "constraints.txt")
 INPUTS = ("pyproject.toml", "constraints.txt", "requirements/no-deps.txt", "tests/npm/package.json", "scripts/setup.py")
-EXTRAS = {"run": "local", "check": "local,service,mcp,openapi,archive,bench,dev"}
+EXTRAS = {"run": "local", "check": "local,service,mcp,openapi,langchain,archive,bench,dev"}
 
 
 def main(arguments: list[str]) -> int:
