@@ -18,6 +18,7 @@ from headstart import (
     log_reading,
     mcp_commands,
     migrate,
+    new_commands,
     publish,
     remembered,
     replay_commands,
@@ -35,6 +36,7 @@ app = typer.Typer(
 for module in (
     up, demo_journey, chat, publish, log_reading, find_commands, replay_commands, diff_commands, suite_commands,
     shadow_commands, archive_commands, keys, agents, remembered, dead, migrate, mcp_commands,
+    new_commands,
 ):  # fmt: skip
     module.register(app)
 skill_commands.register_commands(app)

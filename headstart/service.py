@@ -166,6 +166,15 @@ class Service:
         return f"http://{self.host}:{self.port}"
 
     @property
+    def signing_key(self) -> str | None:
+        """What calls are verified with; None: nobody is believed. May be set until the service starts."""
+        return self._signing_key
+
+    @signing_key.setter
+    def signing_key(self, secret: str | None) -> None:
+        self._signing_key = secret
+
+    @property
     def publisher(self) -> Publisher:
         """Speaks for the service while it runs. Raises Misconfigured without a bus, InvalidInput without a key."""
         if self._bus is None:
