@@ -26,10 +26,12 @@ from streams.events import calling as c
 from streams.events import generating as g
 from streams.events import recalling as r
 from streams.events import turn as t
+from streams.events.conversation import FactTaken
 from streams.events.routing import RouteDecided
 from streams.offsets import CursorMaker
 
 PROJECTION: Final = 1  # version of this file's rules; cursors carry it
+FACT_TAKEN: Final = "headstart.fact.taken"
 TEXT_DELTA: Final = "response.output_text.delta"
 
 
@@ -327,6 +329,19 @@ class TurnProjector:
             "headstart.skills.discovered", {"skills": skills, "took_ms": event.took_ms, "at_ms": event.at_ms}
         )  # fmt: skip
 
+    def _fact_taken(self, identity: Identity, event: FactTaken) -> None:
+        self._put(FACT_TAKEN, fact_fields(event))
+
+
+def fact_fields(event: FactTaken) -> dict[str, Any]:
+    """What a frame says of a service's fact that was taken in, by a turn or without one."""
+    successor = ids.response_of(event.successor) if event.successor else None
+    return {
+        "fact": event.fact, "kind": event.kind, "service": event.service, "agent": event.agent or None,
+        "policy": event.policy, "moment": event.moment, "outcome": event.outcome, "successor": successor,
+        "at_ms": event.at_ms,
+    }  # fmt: skip
+
 
 def _arguments_text(written: str, arguments: dict[str, Any]) -> str:
     """The arguments as JSON text: the joined deltas where they say the same, else the object that will be used."""
@@ -370,6 +385,7 @@ _HANDLERS: Final[dict[type[Event], Handler]] = {
     c.PlanRepaired: TurnProjector._repaired,
     c.PlanCommitted: TurnProjector._committed,
     c.ApprovalAsked: TurnProjector._approval,
+    FactTaken: TurnProjector._fact_taken,
     RouteDecided: TurnProjector._routed,
     r.Recalled: TurnProjector._recalled,
     r.SkillsDiscovered: TurnProjector._discovered,

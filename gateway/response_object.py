@@ -24,6 +24,7 @@ MODEL: Final = "headstart"  # the name a client gives to leave the choice of mod
 _STANDARD_REASONS = frozenset({"max_output_tokens", "content_filter", "steered"})
 _CHOICES = frozenset({"auto", "none", "required"})
 ANSWER_STEP: Final = "answer"
+SERVICE: Final = "service"  # the role of a fact that a service published
 
 
 def base(accepted: TurnAccepted, status: str, model: str, output: list[dict[str, Any]]) -> dict[str, Any]:
@@ -150,7 +151,8 @@ def input_item(turn: str, index: int, item: InputItem) -> dict[str, Any]:
     if item.role == "assistant":
         return message_item(item_id, "completed", item.text)
     content = [{"type": "input_text", "text": item.text}]
-    return {"id": item_id, "type": "message", "status": "completed", "role": item.role, "content": content}
+    role = "system" if item.role == SERVICE else item.role  # the standard knows nobody else who speaks
+    return {"id": item_id, "type": "message", "status": "completed", "role": role, "content": content}
 
 
 def _tool_choice(options: TurnOptions) -> Any:

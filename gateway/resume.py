@@ -13,13 +13,13 @@ import msgspec
 import orjson
 
 from gateway.frame import Frame
-from gateway.frames import PROJECTION, TurnProjector
+from gateway.frames import FACT_TAKEN, PROJECTION, TurnProjector, fact_fields
 from streams.codec import Identity, Record, decode
 from streams.errors import HeadstartError, InvalidInput
 from streams.events import Event
-from streams.events.conversation import ConversationDeleted, ConversationOpened, ConversationRenamed
+from streams.events.conversation import ConversationDeleted, ConversationOpened, ConversationRenamed, FactTaken
 from streams.events.turn import TurnAccepted
-from streams.fence import Fence
+from streams.fence import NOTE, Fence
 from streams.offsets import Cursor, CursorMaker
 
 ENDED_KEPT: Final = 16  # ended turns that are remembered, so that a late repeat of their first fact opens nothing
@@ -134,7 +134,7 @@ class ConversationFold:
         origin = first.begin if first else offset
         self._cursors.origin = origin
         opened = self._open.get(turn)
-        frames = opened[1].feed(offset, who, event) if opened else self._note(offset, event)
+        frames = opened[1].feed(offset, who, event) if opened else self._note(offset, who, event)
         if opened and opened[1].ended:
             del self._open[turn]
             self._ended[turn] = opened[0]
@@ -143,10 +143,12 @@ class ConversationFold:
                 del self._ended[next(iter(self._ended))]
         return Step(Fact(offset, origin, who, event), frames)
 
-    def _note(self, offset: int, event: Event) -> list[Frame]:
+    def _note(self, offset: int, who: Identity, event: Event) -> list[Frame]:
         """Frames of facts about the conversation itself; [] for facts of turns that began before this fold."""
         if isinstance(event, ConversationRenamed):
             kind, fields = "headstart.conversation.renamed", {"title": event.title, "at_ms": event.at_ms}
+        elif isinstance(event, FactTaken) and who.stage == NOTE:
+            kind, fields = FACT_TAKEN, fact_fields(event)
         elif isinstance(event, ConversationDeleted):
             kind, fields = "headstart.conversation.deleted", {"at_ms": event.at_ms}
         else:

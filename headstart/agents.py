@@ -13,6 +13,7 @@ from streams.errors import Misconfigured
 from streams.models import load_models
 from streams.settings import Settings
 from workers.agents.catalog import OUT_OF_SCOPE, SHIPPED, Agent, load_all
+from workers.agents.on_fact import SPEAKING, policies, wrong_keys
 
 Roots = Annotated[list[Path] | None, typer.Option("--agents", help="further folders of agents, besides the shipped")]
 
@@ -49,7 +50,8 @@ def check(roots: Roots = None) -> None:
 
 
 def problems(agent: Agent, models: set[str]) -> list[str]:
-    """What is wrong with an agent that loaded: unknown models, utterances or skills that are missing."""
+    """What is wrong with an agent that loaded: unknown models, utterances or skills that are missing, facts that would
+    be told and are not shown."""
     found = [
         f"its {name} names model {step.options.model!r}; there are {', '.join(sorted(models))}"
         for name, step in (("plan", agent.plan), ("answer", agent.answer))
@@ -59,4 +61,9 @@ def problems(agent: Agent, models: set[str]) -> list[str]:
         found.append("utterances.txt is missing or empty, so nothing is ever routed to it")
     if agent.plan and not agent.skills:
         found.append("it has a plan prompt but no skills to plan with")
+    found += [
+        f"its on_fact names {key!r}, which is no kind of fact and no pattern" for key in wrong_keys(agent.on_fact)
+    ]
+    if policies(agent.on_fact) & SPEAKING and "facts" not in agent.answer.prompt.variables:
+        found.append("its on_fact has facts told, and answer.jinja does not show `facts`")
     return found

@@ -214,7 +214,11 @@ def _input_message(index: int, item: InputItem) -> MessageRow:
     if item.kind == "approval":
         answer = "approved" if item.approve else "refused"
         return MessageRow(index=index, role="user", text=answer, kind="approval", call_id=item.call_id)
-    return MessageRow(index=index, role=item.role, text=item.text)
+    if item.kind == "fact":
+        return MessageRow(
+            index=index, role="service", text=item.text, kind="fact", call_id=item.call_id, name=item.output
+        )  # fmt: skip
+    return MessageRow(index=index, role=item.role, text=item.text, kind="again" if item.again else "message")
 
 
 def history_messages(turns: list[tuple[str, tuple[MessageRow, ...]]]) -> list[HistoryMessage]:
@@ -222,7 +226,8 @@ def history_messages(turns: list[tuple[str, tuple[MessageRow, ...]]]) -> list[Hi
 
     A call and its result become one message of role "tool", `name(arguments) → result`, so that no cut can part them;
     a call without a result says so. The output of a client's function stands where its call was made, whichever later
-    turn brought it. Long results are cut at RESULT_IN_HISTORY_CHARACTERS.
+    turn brought it. What was said in the turn that another goes on from stands once. Long results are cut at
+    RESULT_IN_HISTORY_CHARACTERS.
     """
     outputs: dict[str, str] = {}
     called: set[str] = set()
@@ -243,6 +248,6 @@ def history_messages(turns: list[tuple[str, tuple[MessageRow, ...]]]) -> list[Hi
                 if message.call_id not in called:
                     text = f"→ {message.text[:RESULT_IN_HISTORY_CHARACTERS]}"
                     history.append(HistoryMessage(role="tool", text=text, turn=turn))
-            else:
+            elif message.kind != "again":
                 history.append(HistoryMessage(role=message.role, text=message.text, turn=turn))
     return history

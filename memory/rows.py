@@ -52,6 +52,8 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
 
     kind "message": role and text. kind "function_call": `name` and, as text, the arguments (JSON).
     kind "function_call_output": the result; `call_id` pairs it with its call.
+    kind "fact": what a service published, of role "service"; `name` is the fact's own kind. kind "again": what was said
+    in the turn that this one goes on from.
     status: "" | "answered" | "failed" | "unanswered" (the turn ended first) | "client" (the client runs the function).
     """
 

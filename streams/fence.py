@@ -64,6 +64,10 @@ class Fence:
             self._ended.add(fact.subject)
         return "counts"
 
+    def unseen(self, fact: Identity) -> bool:
+        """Nothing of the fact's stage has been read, so it can not be judged: the stage began before."""
+        return fact.stage != NOTE and fact.subject not in self._ended and (fact.subject, fact.stage) not in self._stages
+
     def epoch(self, subject: str, stage: str) -> int:
         """The epoch in force of a stage, 0 when none has been opened."""
         return self._stages.get((subject, stage), (0, "", 0))[0]

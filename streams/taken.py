@@ -36,6 +36,7 @@ class Taken(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
       called        number: the call, claim: the claim it was delivered under
       heard         number: the call that another worker has in flight
       cancelled     name: the reason, detail: the successor turn
+      fact          name: the id of a service's fact about the conversation
       tick          a timer                                 broken   name: the code of the defect that ended the turn
     Any other kind is a type of input that this build does not know.
     """

@@ -44,6 +44,8 @@ PURE = (
     "workers/planning/machine.py", "workers/planning/model_calls.py", "workers/planning/partition.py",
     "workers/planning/rendering.py", "workers/planning/restoring.py", "workers/planning/savings.py",
     "workers/planning/journal.py", "workers/planning/setups.py", "streams/taken.py",
+    "workers/planning/facts_due.py", "workers/planning/notes.py", "workers/planning/setup.py",
+    "workers/planning/taking.py", "workers/remembering/published.py",
     "workers/routing/*.py", "workers/agents/*.py", "workers/skills/manifest.py", "workers/skills/references.py",
     "workers/skills/plan_schema.py", "workers/skills/breaker.py", "workers/generation/engine.py",
     "workers/generation/placement.py", "workers/response/*.py",
@@ -56,10 +58,6 @@ PURE = (
     "headstart/client_state.py", "headstart/client_acks.py", "headstart/client_backoff.py",
     "headstart/client_errors.py", "headstart/client_held.py", "headstart/client_readers.py",
     "headstart/client_refusals.py", "headstart/timeline.py", "headstart/turn_view.py",
-    "headstart/importing/choices.py", "headstart/importing/mcp_tools.py", "headstart/importing/naming.py",
-    "headstart/importing/openapi.py", "headstart/importing/parameters.py", "headstart/importing/schemas.py",
-    "headstart/mcp/results.py", "workers/skills/binding.py", "workers/skills/http_request.py",
-    "workers/skills/url_template.py",
 )  # fmt: skip
 NOT_PURE = {"workers/toolcalls/vllm_adapter.py"}  # the one file of the parser that knows vLLM
 

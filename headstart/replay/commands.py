@@ -8,7 +8,6 @@ the facts.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 from headstart.replay.turns import ConversationLog, Fact, TurnLog
@@ -21,6 +20,8 @@ from streams.events.turn import TurnAccepted
 from streams.taken import Taken
 from streams.topology import TURNS
 from workers.planning.intake import salvage
+from workers.planning.notes import note_number
+from workers.planning.taking import ORIGIN, TELLING
 
 SOURCE = "replay"
 
@@ -34,11 +35,11 @@ class Commands:
         self._numbers = iter(range(1 << 40, 1 << 41))  # offsets of commands that are made here
 
     def submit(self, accepted: TurnAccepted) -> Record | None:
-        """The submit that a turn came from; None for one that no submit opened (a steer's successor)."""
+        """The submit that a turn came from; None for one that no submit opened (a steer's successor, a fact's turn)."""
         for index, (_, event) in enumerate(self._left):
             if isinstance(event, TurnSubmit) and event.turn == accepted.turn:
                 return self._left.pop(index)[0]
-        if accepted.origin == "steer" and accepted.steered_from:
+        if (accepted.origin == "steer" and accepted.steered_from) or accepted.origin in (ORIGIN, TELLING):
             return None
         return self._made(accepted.turn, submit_of(accepted, self._log.turns[accepted.turn]))
 
@@ -82,11 +83,6 @@ class Commands:
         return Record(
             TURNS.name, self._log.partition, next(self._numbers), 0, self._log.conversation.encode(), headers, value
         )  # fmt: skip
-
-
-def note_number(event_id: str) -> int:
-    """The number under which a command's fact about its conversation stands in the log."""
-    return int.from_bytes(hashlib.sha256(event_id.encode()).digest()[:6], "big")
 
 
 def accepted_notes(facts: Sequence[Fact]) -> frozenset[int]:

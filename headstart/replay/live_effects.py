@@ -133,6 +133,10 @@ class ShadowEffects:
     async def catch_up(self, accepted: TurnAccepted) -> None:
         """One owner on one bus in memory has read what there is."""
 
+    async def agent_without_turn(self, conversation: str, fact: str) -> str:
+        """Facts are told to the turn of the recording, and not to its shadow."""
+        return ""
+
     async def look(self, accepted: TurnAccepted, item: Look, deliver: Deliver) -> None:
         if not item.agent:
             decided = first_of(self._turn, RouteDecided)

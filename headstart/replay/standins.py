@@ -6,6 +6,7 @@ came. What a turn asks for that the recording knows nothing of gets no outcome.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 
 from headstart.replay.turns import TurnLog
@@ -114,11 +115,13 @@ class RecordedCalls:
 
 
 class RecordedEffects:
-    """The `Doing` of a replay. waiting: by turn and what was asked for (look | discover | approvals)."""
+    """The `Doing` of a replay. waiting: by turn and what was asked for (look | discover | approvals).
+    deciding: facts without a turn, until the replay says that it was decided about them, and by whose policy."""
 
     def __init__(self, calls: RecordedCalls) -> None:
         self.calls = calls
         self.waiting: dict[tuple[str, str], Deliver] = {}
+        self.deciding: dict[str, asyncio.Future[str]] = {}
 
     def foresee(self, accepted: TurnAccepted) -> None: ...
 
@@ -126,6 +129,10 @@ class RecordedEffects:
 
     async def catch_up(self, accepted: TurnAccepted) -> None:
         """A recording's timers fire where they fired."""
+
+    async def agent_without_turn(self, conversation: str, fact: str) -> str:
+        self.deciding[fact] = asyncio.get_running_loop().create_future()
+        return await self.deciding[fact]
 
     async def look(self, accepted: TurnAccepted, item: Look, deliver: Deliver) -> None:
         self.waiting[(accepted.turn, "look")] = deliver

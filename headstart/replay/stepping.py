@@ -7,7 +7,10 @@ So the order in which an owner takes things in is the recording's, whatever its 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Mapping, Sequence
+
+import msgspec
 
 from streams.bus import DEFAULT_WAIT_MS, AssignedCallback, Place, RevokedCallback, Start
 from streams.codec import Record
@@ -26,12 +29,17 @@ class SteppedGroup:
         self._wanted: asyncio.Future[None] | None = None
         self._asked = asyncio.Event()
         self._error: BaseException | None = None
+        self._places = itertools.count()
 
     async def give(self, records: list[Record]) -> None:
-        """Hands these to the owner's loop, and returns when it has taken them in and asks for more."""
+        """Hands these to the owner's loop, and returns when it has taken them in and asks for more. Commands get the
+        offsets of the order in which they are given: one that waited was sent before others that had their effect."""
         await self._ready()
         self._asked.clear()
-        self._given = records
+        self._given = [
+            msgspec.structs.replace(one, offset=next(self._places)) if one.topic == TURNS.name else one
+            for one in records
+        ]  # fmt: skip
         assert self._wanted is not None
         self._wanted.set_result(None)
         await self._ready()

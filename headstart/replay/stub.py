@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from headstart.replay.commands import Commands, accepted_notes, note_number
+from headstart.replay.commands import Commands, accepted_notes
 from headstart.replay.inputs import first_of, is_outcome, older, queues, routed, unsaid
 from headstart.replay.recording import Recording
 from headstart.replay.standins import Clock, RecordedCalls, RecordedEffects, RecordedManifests, Timers
@@ -27,7 +27,7 @@ from streams import ids
 from streams.codec import Record, decode, decode_as, identity
 from streams.errors import NotFound, NotPermitted, OurError
 from streams.events.calling import ApprovalAsked, CallAnswered, CallFailed
-from streams.events.conversation import ConversationOpened
+from streams.events.conversation import ConversationOpened, FactPublished, FactTaken
 from streams.events.intake import FactPublish, TurnSubmit
 from streams.events.recalling import Recalled, SkillsDiscovered
 from streams.events.registering import SkillManifest
@@ -39,6 +39,7 @@ from streams.topology import EVENTS
 from workers.planning.commands import ApprovalsFound, Called, Discovered, Recollected, Routed
 from workers.planning.live import DEFECT, LiveTurn
 from workers.planning.machine import Setup
+from workers.planning.notes import note_number
 from workers.planning.owner import TurnOwner
 from workers.planning.setups import setup_from
 
@@ -113,6 +114,7 @@ class _Session:
         self._fed = {fact.record.offset for fact in segment.facts}
         self._queues = queues(log, segment)
         self._seen = self._noted = 0
+        self._unheard: dict[str, Record] = {}  # services' facts that the owner has written and not read yet
         self._owner = TurnOwner(
             self._bus, MemoryStore(dimensions=1), setup, manifests, lambda _: self._effects,
             place=lambda request: ids.partition_of(request.conversation), writer=segment.writer,
@@ -165,7 +167,7 @@ class _Session:
             self._clock.now_ms = record.timestamp_ms
             offset = broker.append(EVENTS.name, record.partition, record.key, record.value, record.headers)
             events.append(msgspec.structs.replace(record, offset=offset))
-        self._clock.now_ms = float(getattr(first, "at_ms", 0))
+        self._clock.now_ms, self._bucket = float(getattr(first, "at_ms", 0)), getattr(first, "bucket", 0)
         self._seen = self._noted = len(before)
         if not before and isinstance(first, TurnAccepted):
             self._know(first)
@@ -190,8 +192,12 @@ class _Session:
             await self._flush()
             if event.turn not in self._written() and (record := self._commands.submit(event)) is not None:
                 await self._give([record])
+        elif isinstance(event, FactTaken) and fact.identity.stage == NOTE:
+            self._clock.now_ms = float(event.at_ms)
+            await self._hear(event.fact, event.agent)
         elif fact.identity.stage == NOTE:
             self._clock.now_ms = float(getattr(event, "at_ms", 0))
+            await self._flush()  # whose the conversation is stands in what the owner wrote
             if (record := self._commands.note(fact)) is not None:
                 await self._give([record])
             else:
@@ -225,6 +231,8 @@ class _Session:
                 await self._heard(turn, entry)
             case "cancelled":
                 await self._give([self._commands.cancel(turn, entry)])
+            case "fact":
+                await self._hear(entry.name)
             case "tick":
                 self._tick(name, entry)
             case "broken":
@@ -322,13 +330,21 @@ class _Session:
         await self._settle()
 
     async def _flush(self) -> None:
-        """What the owner wrote comes back to it, as it does on a bus."""
-        while True:
-            own = self._events()[self._seen :]
-            if not own:
-                return
+        """What the owner wrote comes back to it, as it does on a bus; services' facts only when they are heard."""
+        while own := self._events()[self._seen :]:
             self._seen += len(own)
-            await self._bus.stepped.give(own)
+            self._unheard |= {record.event_id: record for record in own if record.type == FactPublished.TYPE}
+            await self._bus.stepped.give([record for record in own if record.type != FactPublished.TYPE])
+            await self._settle()
+
+    async def _hear(self, fact: str, agent: str | None = None) -> None:
+        """The owner comes to read a service's fact. agent: whose policy decides about it, where no turn takes it in."""
+        await self._flush()
+        if (record := self._unheard.pop(fact, None)) is not None:
+            await self._bus.stepped.give([record])
+            await self._settle()
+        if agent is not None and fact in self._effects.deciding:
+            self._effects.deciding.pop(fact).set_result(agent)
             await self._settle()
 
     async def _settle(self) -> None:

@@ -46,6 +46,9 @@ class InputItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     kind "message": `role` ("user", "system", "developer" or "assistant") and `text`.
     kind "function_call_output": `call_id` and `output` (JSON text or plain text) of a call the client ran.
     kind "approval": `call_id` is the approval request's id, `approve` the answer.
+    kind "fact": what a service published for the member: `text`, `call_id` is the id of its `fact.published`, `output`
+    the fact's own kind; `role` is "service".
+    again: it was said in the turn that this one goes on from, and is here because that turn was stopped.
     """
 
     kind: str = "message"
@@ -54,6 +57,7 @@ class InputItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     call_id: str = ""
     output: str = ""
     approve: bool = False
+    again: bool = False
 
 
 class PromptRef(msgspec.Struct, frozen=True):

@@ -51,6 +51,30 @@ class FactPublished(Event, frozen=True, kw_only=True):
     data: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
+@event("fact.taken", "events")
+class FactTaken(Event, frozen=True, kw_only=True):
+    """What became of a published fact, said once: in the turn that took it in, or in its conversation when none ran.
+
+    fact: the id of its `fact.published`; kind, service: as there. agent: whose policy it was, "" when it was that of
+    what no agent takes. policy: ignore | remember | tell | steer | open. moment: where the turn was when it heard of
+    the fact: before_plan | planning | call_in_flight | generating | after_end (no turn ran).
+    outcome: ignored | remembered | told | steered | opened. successor: the turn that was opened for it; "" where the
+    running turn took it in by itself, or nothing was to be said. text: as much of the fact as that turn's prompts show.
+    """
+
+    conversation: str
+    fact: str
+    kind: str
+    service: str
+    agent: str
+    policy: str
+    moment: str
+    outcome: str
+    at_ms: int
+    successor: str = ""
+    text: str = ""
+
+
 @event("member.forgotten", "events")
 class MemberForgotten(Event, frozen=True, kw_only=True):
     """Every projection, replay and archive erases what it holds of this member, at once."""

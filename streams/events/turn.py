@@ -36,8 +36,10 @@ class TurnAccepted(Event, frozen=True, kw_only=True):
 
     @property
     def question(self) -> str:
-        """The text of the turn's own input: what it is routed, recalled and embedded by."""
-        return "\n".join(item.text for item in self.input if item.kind == "message" and item.role == "user")
+        """The text of the turn's own input, or of the facts that opened it: what it is routed, recalled and embedded
+        by."""
+        said = "\n".join(item.text for item in self.input if item.kind == "message" and item.role == "user")
+        return said or "\n".join(item.text for item in self.input if item.kind == "fact")
 
 
 @event("turn.adopted", "events")

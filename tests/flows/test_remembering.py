@@ -17,6 +17,7 @@ from streams.events.calling import CallAnswered, CallClosed, CallFired, CallOpen
 from streams.events.conversation import (
     ConversationDeleted,
     FactPublished,
+    FactTaken,
     MemberForgotten,
 )
 from streams.events.generating import AnswerDelta, AnswerStarted
@@ -46,6 +47,14 @@ async def world(server: str) -> AsyncIterator[World]:
         made.store.follow(made.bus.epoch)
         yield made
         await made.store.close()
+
+
+def taken_in(fact: FactPublished) -> FactTaken:
+    """What the owner of the partition says of the first note of the conversation."""
+    return FactTaken(
+        conversation=fact.conversation, fact=f"{fact.conversation}/{NOTE}/1/0", kind=fact.kind, service=fact.service,
+        agent="companion", policy="remember", moment="after_end", outcome="remembered", at_ms=fact.at_ms,
+    )  # fmt: skip
 
 
 @pytest.mark.asyncio
@@ -234,7 +243,7 @@ async def test_what_the_database_can_not_hold_is_set_aside_and_the_rest_goes_on(
     bad = FactPublished(
         conversation=CONVERSATION, tenant=TENANT, user="nobody\x00", kind="k", text="poison", service="billing", at_ms=1
     )
-    await world.fact(CONVERSATION, NOTE, [bad])
+    await world.fact(CONVERSATION, NOTE, [bad, taken_in(bad)])
     await world.turn(2, "after", "Yes.")
     await world.work(worker)
     assert await world.rows("turns") == 2
@@ -254,7 +263,7 @@ async def test_facts_are_remembered_and_deletions_obeyed(world: World) -> None:
         conversation=CONVERSATION, tenant=TENANT, user=USER, kind="invoice", text="The invoice of May is paid.",
         service="billing", at_ms=NOW_MS,
     )  # fmt: skip
-    await world.fact(CONVERSATION, NOTE, [fact])
+    await world.fact(CONVERSATION, NOTE, [fact, taken_in(fact)])
     await world.work(worker)
     assert await world.recalled("Is the invoice of May paid?") == ["billing: The invoice of May is paid."]
     other = ids.conversation_id(0, NOW_MS, b"another-one!")

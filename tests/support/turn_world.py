@@ -58,6 +58,8 @@ class World:
         self.skills = skills
         self.bus = MemoryBus(self.broker)
         self.owners: list[TurnOwner] = []
+        # Of every agent: whatever is registered is offered, like it or not.
+        self.every: dict[str, Any] = {"skill_ratio": 0.0, "max_skills": 8}
         self._closing: list[Callable[[], object]] = []
         self._timeout_ms, self._clock_ms = timeout_ms, clock_ms
         self._submits = 0
@@ -90,14 +92,13 @@ class World:
         bus = MemoryBus(self.broker)
         await bus.start()
         embedder = HashEmbedder()
-        every = {"skill_ratio": 0.0, "max_skills": 8}  # whatever is registered is offered, like it or not
-        agents = {name: msgspec.structs.replace(agent, **every) for name, agent in load_all().items()}
+        agents = {name: msgspec.structs.replace(agent, **self.every) for name, agent in load_all().items()}
         router = Router(await embedded(embedder, agents))
         registry = SkillRegistry(bus, self.store, embedder)
         await registry.start()
         executor = HttpExecutor(signing_key=None, allow_private=True, clock_ms=self._clock_ms)
         number = len(self.owners)
-        setup = Setup(agents=agents, models={"default": ModelSpec(engine="scripted")})
+        setup = self.setup = Setup(agents=agents, models={"default": ModelSpec(engine="scripted")})
 
         def effects(owner: TurnOwner) -> Effects:
             return Effects(

@@ -1,6 +1,6 @@
 """Reads agents from their folders. A folder is all there is to an agent:
 
-    agent.toml        description, skills, and per step: model, prompt, sampling
+    agent.toml        description, skills, what becomes of services' facts, and per step: model, prompt, sampling
     utterances.txt    what people say to it, one per line; the router's examples
     plan.jinja        the plan prompt (absent when the agent never calls skills)
     answer.jinja      the answer prompt
@@ -14,11 +14,12 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from streams.errors import Misconfigured
+from workers.agents.on_fact import OnFact
 from workers.agents.prompts import Prompt
 
 SHIPPED = Path(__file__).parent
@@ -56,7 +57,7 @@ class AgentOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     history_tokens: int = 512
     recall_tokens: int = 256
     example_tokens: int = 160
-    on_fact: Literal["ignore", "remember", "tell", "steer", "open"] = "remember"
+    on_fact: OnFact = "remember"
 
 
 class Agent(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +67,7 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
     into the plan's prompt and schema; skill_ratio: only those at least this share as near as the nearest one.
     max_calls: the longest plan. deadline_ms: for the whole turn. history_turns, history_tokens, recall_tokens,
     example_tokens: how much of the past (workers/planning/context.py).
-    on_fact: what a fact that arrives for the member while a turn runs does: ignore | remember | tell | steer | open.
+    on_fact: what a fact that a service publishes for the member does (workers/agents/on_fact.py).
     """
 
     name: str
@@ -84,7 +85,7 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
     history_tokens: int = 512
     recall_tokens: int = 256
     example_tokens: int = 160
-    on_fact: str = "remember"
+    on_fact: OnFact = "remember"
     rubric: str = ""
 
 

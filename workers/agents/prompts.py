@@ -25,7 +25,9 @@ from streams.events.generating import Message
 _ROLE: Final = re.compile(r"^@(system|user|assistant)[ \t]*$", re.MULTILINE)
 _MARK: Final = "\x1e"  # record separator: cannot occur in rendered values, which have it removed
 
-_COMMON: Final = frozenset({"question", "history", "summary", "recalled", "habits", "instructions", "today", "locale"})
+_COMMON: Final = frozenset(
+    {"question", "history", "summary", "recalled", "habits", "instructions", "today", "locale", "facts"}
+)
 VARIABLES: Final[Mapping[str, frozenset[str]]] = {
     "plan": _COMMON | {"skills"},
     "answer": _COMMON | {"results", "failed", "examples"},
@@ -36,8 +38,8 @@ VARIABLES: Final[Mapping[str, frozenset[str]]] = {
 
 
 class Prompt:
-    """One prompt. Raises Misconfigured when the text is not valid Jinja, names a variable its step does not have,
-    or opens no message."""
+    """One prompt; `variables` are those that it shows. Raises Misconfigured when the text is not valid Jinja, names a
+    variable its step does not have, or opens no message."""
 
     def __init__(self, prompt_id: str, text: str, step: str) -> None:
         self.id = prompt_id
@@ -45,7 +47,8 @@ class Prompt:
         self.version = hashlib.sha256(text.encode()).hexdigest()[:12]
         environment = _environment()
         try:
-            unknown = meta.find_undeclared_variables(environment.parse(text)) - VARIABLES[step]
+            self.variables = frozenset(meta.find_undeclared_variables(environment.parse(text)))
+            unknown = self.variables - VARIABLES[step]
             marked = _ROLE.sub(lambda match: f"{_MARK}{match.group(1)}{_MARK}", text)
             self._template = environment.from_string(marked)
         except TemplateSyntaxError as error:

@@ -13,6 +13,7 @@ import msgspec
 
 from streams.events import Event
 from streams.events.calling import ApprovalAsked, CallAnswered, CallFailed, CallFired
+from streams.events.conversation import FactPublished
 from streams.events.generating import GenerationRequested
 from streams.events.recalling import Recalled, SkillsDiscovered
 from streams.events.registering import SkillManifest
@@ -174,8 +175,17 @@ class Cancelled(msgspec.Struct, frozen=True):
     successor: str = ""
 
 
+class FactCame(msgspec.Struct, frozen=True):
+    """A service's fact was published in the turn's conversation. fact: its id."""
+
+    event: FactPublished
+    fact: str
+
+
 class Tick(msgspec.Struct, frozen=True):
     """The time a `WakeAt` asked for has come."""
 
 
-Input = Routed | Recollected | Discovered | ApprovalsFound | Generated | Called | CallHeard | Cancelled | Tick
+Input = (
+    Routed | Recollected | Discovered | ApprovalsFound | Generated | Called | CallHeard | Cancelled | FactCame | Tick
+)

@@ -77,6 +77,10 @@ class Doing(Protocol):
     async def catch_up(self, accepted: TurnAccepted) -> None:
         """Returns once everything that stands in the turn's partition by now was read: only then is silence known."""
 
+    async def agent_without_turn(self, conversation: str, fact: str) -> str:
+        """Whose policy decides about a fact that no turn can take in: the agent that took the conversation's last turn,
+        "" for none. Raises PeerError while that can not be said."""
+
     async def look(self, accepted: TurnAccepted, item: Look, deliver: Deliver) -> None:
         """Delivers `Routed` (unless the agent is given), then `Recollected`."""
 

@@ -58,6 +58,9 @@ class Past(Protocol):
     async def catch_up(self, accepted: TurnAccepted) -> None:
         """See doing.Doing."""
 
+    async def last_agent(self, conversation: str) -> str:
+        """Which took the conversation's last turn that was routed, "" for none."""
+
     async def began(self, accepted: TurnAccepted, turn: str) -> int | None:
         """The offset at which an earlier turn of the conversation begins; None when it is not one of its turns."""
 
@@ -87,6 +90,9 @@ class Effects:
 
     async def catch_up(self, accepted: TurnAccepted) -> None:
         await self._past.catch_up(accepted)
+
+    async def agent_without_turn(self, conversation: str, fact: str) -> str:
+        return await self._past.last_agent(conversation)
 
     def forget(self, turn: str) -> None:
         """The turn has ended."""

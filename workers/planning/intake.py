@@ -43,6 +43,7 @@ from workers.planning.partition import Tail
 from workers.planning.past import Past
 from workers.planning.service_desk import ServiceDesk
 from workers.planning.services import Check, from_gateway, from_service
+from workers.planning.taking import ORIGIN
 
 log = logging.getLogger("headstart.turns")
 DEADLINE_MS: Final = 120_000  # of a turn whose submitter named none
@@ -339,7 +340,7 @@ class Intake:
             input=submit.input, at_ms=now_ms, deadline_at_ms=now_ms + deadline_ms, previous_offset=tail.last_offset,
             previous_turn=tail.last_turn, bucket=int.from_bytes(self._draw(4), "big") % 10_000,
             event_id=submit.event_id, origin=submit.origin, options=submit.options, setup=self._setup_id,
-            steered_from=submit.previous_turn if submit.origin == "steer" else "",
+            steered_from=submit.previous_turn if submit.origin in ("steer", ORIGIN) else "",
         )  # fmt: skip
 
     def _refuse(

@@ -12,6 +12,7 @@ from workers.planning.commands import (
     CallHeard,
     Cancelled,
     Discovered,
+    FactCame,
     Generated,
     Input,
     Recollected,
@@ -74,6 +75,8 @@ def describe(item: Input, at_ms: float) -> Taken:
             return Taken("heard", at_ms, number=item.call)
         case Cancelled():
             return Taken("cancelled", at_ms, item.reason, detail=item.successor)
+        case FactCame():
+            return Taken("fact", at_ms, item.fact)
         case Tick():
             return Taken("tick", at_ms)
     return Taken(type(item).__name__, at_ms)  # type: ignore[unreachable]  # an input added since: recorded all the same

@@ -43,9 +43,8 @@ from streams.events.turn import (
     TurnHeartbeat,
     TurnIncomplete,
 )
-from streams.models import DEFAULT_MODEL, ModelSpec
 from workers.agents.catalog import OUT_OF_SCOPE, Agent, Step
-from workers.planning import approving, inflight, leases, savings
+from workers.planning import approving, inflight, leases, savings, taking
 from workers.planning.commands import (
     AbortGeneration,
     ApprovalsFound,
@@ -56,6 +55,7 @@ from workers.planning.commands import (
     Discover,
     Discovered,
     Ended,
+    FactCame,
     FindApprovals,
     Generate,
     Generated,
@@ -70,20 +70,11 @@ from workers.planning.context import look_for
 from workers.planning.firing import FiringCore
 from workers.planning.model_calls import Stage, answer_sampling, plan_sampling, request_for, use_of
 from workers.planning.rendering import answer_values, plan_values
+from workers.planning.setup import Setup as Setup
 from workers.routing import asking
 from workers.skills.manifest import plan_schema
 
 Phase = Literal["looking", "routing", "recalling", "discovering", "planning", "calling", "answering", "ended"]
-
-
-class Setup(msgspec.Struct, frozen=True, kw_only=True):
-    """What all turns of a worker share. default_model: for steps that name none. router_model: "" when the router
-    may not ask a model."""
-
-    agents: Mapping[str, Agent]
-    models: Mapping[str, ModelSpec]
-    default_model: str = DEFAULT_MODEL
-    router_model: str = ""
 
 
 class TurnMachine:
@@ -96,6 +87,7 @@ class TurnMachine:
         self.phase: Phase = "looking"
         self.agent: Agent = setup.agents[OUT_OF_SCOPE]
         self.recalled: Recalled | None = None
+        self.facts = taking.Facts()
         self.manifests: dict[str, SkillManifest] = {}
         self.firing: FiringCore | None = None
         self.uses: list[ModelUse] = []
@@ -150,7 +142,7 @@ class TurnMachine:
             agent=agent, by=by, at_ms=int(now_ms), scores=scores, took_ms=took_ms, reason=reason
         )  # fmt: skip
         self.take_route(decided)
-        return [Publish(decided), *self.after_look(now_ms)]
+        return [Publish(decided), *taking.weigh(self, now_ms), *self.after_look(now_ms)]
 
     def take_route(self, event: RouteDecided) -> None:
         self.agent = self.setup.agents.get(event.agent, self.setup.agents[OUT_OF_SCOPE])
@@ -174,6 +166,7 @@ class TurnMachine:
         if approvals := approving.requests(self):
             return [FindApprovals(approvals)]
         outputs = any(item.kind == "function_call_output" for item in self.accepted.input)
+        outputs = outputs or self.accepted.origin == taking.TELLING
         if self.agent.plan is None or outputs or not (self.agent.skills or self.accepted.options.tools):
             return self._answer(now_ms)
         self.phase = "discovering"
@@ -204,12 +197,13 @@ class TurnMachine:
         assert self.recalled is not None
         tools = self.accepted.options.tools
         values = plan_values(self.accepted, self.question, self.recalled, self.manifests.values(), tools, self.agent)
-        messages = step.prompt.render(**values)
+        taken = taking.show(self, now_ms, telling=False)
+        messages = step.prompt.render(**taking.shown(self, values))
         name = self._model(step)
         model = self.setup.models[name]
         schema = plan_schema(tuple(self.manifests.values()), tools, max_calls=self.agent.max_calls)
         sampling = plan_sampling(step.options, self.accepted.options, schema if model.structured else None)
-        return self._ask("plan", step.prompt.ref, name, messages, sampling, now_ms)
+        return [*taken, *self._ask("plan", step.prompt.ref, name, messages, sampling, now_ms)]
 
     def _planned(self, event: GenerationFinished, now_ms: float) -> list[Command]:
         assert self.firing is not None
@@ -246,7 +240,9 @@ class TurnMachine:
         options = self.accepted.options
         sampling = answer_sampling(step.options, options)
         model = options.model if options.model in self.setup.models else self._model(step)
-        return self._ask("answer", step.prompt.ref, model, step.prompt.render(**values), sampling, now_ms)
+        taken = taking.show(self, now_ms, telling=True)
+        messages = step.prompt.render(**taking.shown(self, values))
+        return [*taken, *self._ask("answer", step.prompt.ref, model, messages, sampling, now_ms)]
 
     def _answered(self, event: GenerationFinished, now_ms: float) -> list[Command]:
         cut = {"length": "max_output_tokens", "filtered": "content_filter"}.get(event.reason)
@@ -384,7 +380,7 @@ class TurnMachine:
 
     def _terminate(self, end: TurnEnd) -> list[Command]:
         self.phase, self.end = "ended", end
-        return [Publish(end), Ended()]
+        return [*taking.close(self, end), Publish(end), Ended()]
 
     def _summary(self, now_ms: float) -> dict[str, Any]:
         calls = self.firing.calls if self.firing is not None else []
@@ -396,5 +392,6 @@ class TurnMachine:
 _HANDLERS: Final[Mapping[type[Any], Callable[[TurnMachine, Any, float], list[Command]]]] = {
     Generated: TurnMachine._generated, Called: TurnMachine._called, CallHeard: TurnMachine._heard,
     Routed: TurnMachine._routed, Recollected: TurnMachine._recollected, Discovered: TurnMachine._discovered,
-    ApprovalsFound: approving.answer, Cancelled: TurnMachine._cancelled, Tick: TurnMachine._tick,
+    ApprovalsFound: approving.answer, Cancelled: TurnMachine._cancelled, FactCame: taking.hear,
+    Tick: TurnMachine._tick,
 }  # fmt: skip

@@ -35,11 +35,13 @@ from streams.topology import EVENTS, TURNS
 from workers.planning.commands import Called, CallHeard, Generated
 from workers.planning.contest import is_foreign, ours_from
 from workers.planning.doing import Doing, Later, Manifests, by_the_loop
+from workers.planning.fact_desk import FactDesk
 from workers.planning.holding import HeldPartition
 from workers.planning.intake import PEER_PAUSE_S, Intake
 from workers.planning.live import LiveTurn
 from workers.planning.live import Place as Placement
 from workers.planning.machine import Setup, TurnMachine
+from workers.planning.measuring import measure
 from workers.planning.metrics import Metrics
 from workers.planning.outbox import Outbox
 from workers.planning.partition import Seen
@@ -90,6 +92,9 @@ class TurnOwner:
             bus, store, setup, self.outbox, self._live, writer=writer, setup_id=setup_id, clock_ms=clock_ms, draw=draw,
             check=check, secret=secret, calls=self._effects.calls, metrics=self.metrics,
         )  # fmt: skip
+        self._facts = FactDesk(
+            bus, self._effects, setup, self.outbox, self._intake, writer=writer, clock_ms=clock_ms
+        )  # fmt: skip
 
     @property
     def running(self) -> int:
@@ -100,7 +105,8 @@ class TurnOwner:
     def busy(self) -> bool:
         """Something it was given has not come to its end: a command, an effect, or a fact on its way to the bus."""
         lives = (live for partition in self.partitions.values() for live in partition.lives.values())
-        return self._intake.busy or self.outbox.size > 0 or any(live.busy for live in lives)
+        busy = self._intake.busy or self._facts.busy or self.outbox.size > 0
+        return busy or any(live.busy for live in lives)
 
     @property
     def forwarded(self) -> int:
@@ -120,6 +126,7 @@ class TurnOwner:
         group, self._group = self._group, None
         self._tasks[1].cancel()
         await asyncio.wait(self._tasks[1:])
+        self._facts.close()
         for partition in self.partitions.values():
             for live in partition.lives.values():
                 live.abandon()
@@ -193,11 +200,14 @@ class TurnOwner:
 
     async def _go_on(self) -> None:
         """Measures partitions that were just assigned, and takes up those whose end was reached."""
+        group = self._group
+        assert group is not None
         behind = [partition for partition in self.partitions.values() if not partition.caught_up]
         unknown = [partition for partition in behind if partition.end_offset < 0]
         if unknown:
             try:
-                await self._measure(unknown)
+                assert self._ends is not None
+                await measure(group, self._ends, unknown)
             except PeerError as error:
                 log.warning("waiting for a peer: %s", error)
                 return
@@ -209,24 +219,6 @@ class TurnOwner:
                 await self._contest(partition)
             except PeerError as error:
                 log.warning("partition %d is contested: %s", partition.number, error)
-
-    async def _measure(self, partitions: list[HeldPartition]) -> None:
-        """Where each partition's `events` are read from, and where they end now. Asked side by side, and of a reader
-        that reads nothing: on the group's own connection each question would wait for the fetch that is held there."""
-        group = self._group
-        assert group is not None
-        reader = self._ends
-        assert reader is not None
-
-        async def one(partition: HeldPartition) -> None:
-            number = partition.number
-            committed, end, oldest = await asyncio.gather(
-                group.committed(Place(EVENTS.name, number)), reader.end_offset(number), reader.start_offset(number)
-            )
-            partition.next_offset = max(partition.next_offset, committed or 0, oldest)
-            partition.end_offset = end
-
-        await asyncio.gather(*[one(partition) for partition in partitions])
 
     async def _commit(self, group: GroupReader) -> None:
         positions: dict[Place, int] = {}
@@ -311,6 +303,8 @@ class TurnOwner:
             partition.ending.pop(seen.identity.subject, None)
             if partition.caught_up:
                 self._intake.open_next(partition, (record.key or b"").decode())
+        if partition.caught_up:
+            self._facts.read(partition, seen, (record.key or b"").decode())
 
     def _follow(self, live: LiveTurn, seen: Seen) -> None:
         """Facts of others that a running turn waits for; what this worker wrote its machine already knows."""
@@ -332,6 +326,7 @@ class TurnOwner:
         """The end was reached: adopt what is open, then take the commands that waited."""
         partition.caught_up = True
         self._adopt_open(partition)
+        self._facts.caught_up(partition)
         held, partition.held = partition.held, []
         for record in held:
             await self._until_done(self._intake.take, partition, record)
@@ -358,6 +353,7 @@ class TurnOwner:
         partition.lives[turn] = live
         now_ms = self.clock_ms()
         live.begin(machine, resume(machine, now_ms, owed), Taken("resume", now_ms))
+        self._facts.resumed(partition, turn, state.accepted.conversation)
 
     # -- helpers ---------------------------------------------------------------------------------------------------
 
@@ -386,14 +382,18 @@ class TurnOwner:
 
     async def history(self, accepted: TurnAccepted, turns: int) -> tuple[tuple[HistoryMessage, ...], int, str]:
         """See effects.Past."""
-        return await self._past.history(self._held(accepted), accepted, turns)
+        return await self._past.history(self._held(accepted.conversation), accepted, turns)
+
+    async def last_agent(self, conversation: str) -> str:
+        """See effects.Past."""
+        return await self._past.last_agent(self._held(conversation), conversation)
 
     async def began(self, accepted: TurnAccepted, turn: str) -> int | None:
         """See effects.Past."""
-        return await self._past.began(self._held(accepted), accepted, turn)
+        return await self._past.began(self._held(accepted.conversation), accepted, turn)
 
-    def _held(self, accepted: TurnAccepted) -> HeldPartition:
-        partition = self.partitions.get(ids.partition_of(accepted.conversation))
+    def _held(self, conversation: str) -> HeldPartition:
+        partition = self.partitions.get(ids.partition_of(conversation))
         if partition is None:
             raise PeerUnavailable("the turn is another worker's now")
         return partition

@@ -17,8 +17,10 @@ from memory.records import TurnProjector, TurnRecord
 from streams.codec import Identity, Record, decode, identity
 from streams.events import Event
 from streams.events.conversation import ConversationOpened
+from streams.events.routing import RouteDecided
 from streams.events.turn import TurnAccepted, TurnEnd
 from streams.fence import Fence
+from workers.planning.facts_due import FactsDue
 
 CONVERSATIONS: Final = 50_000  # of one partition whose tail is kept in memory; older ones are looked up in Postgres
 MEMORY: Final = "memory"  # stages of the memory worker, which come after a turn's end: no turn waits for them
@@ -26,7 +28,8 @@ SETTLING: Final = 2_000  # ended turns whose fence is kept, so that what comes l
 
 
 class Tail(msgspec.Struct):
-    """The end of a conversation. last_offset -1: no turn seen. ended: oldest first, those Postgres may lack."""
+    """The end of a conversation. last_offset -1: no turn seen. agent: which took its newest turn that was routed, ""
+    for none of them; None: no such turn seen. ended: oldest first, those Postgres may lack."""
 
     tenant: str = ""
     user: str = ""
@@ -35,6 +38,7 @@ class Tail(msgspec.Struct):
     parent: str = ""
     parent_turn: str = ""
     running: str = ""
+    agent: str | None = None
     ended: list[TurnRecord] = msgspec.field(default_factory=list)
 
 
@@ -66,6 +70,7 @@ class PartitionView:
         self.open: dict[str, OpenTurn] = {}
         self.owned: set[str] = set()
         self.tails: OrderedDict[str, Tail] = OrderedDict()
+        self.facts = FactsDue()
         self._settling: OrderedDict[str, None] = OrderedDict()
         self._unstored: dict[str, Tail] = {}  # by conversation: tails with ended turns
         self._stored_position = -1
@@ -77,7 +82,10 @@ class PartitionView:
         if fact.stage.startswith(MEMORY):
             return None
         event = decode(record)
+        unseen = self.fence.unseen(fact)
         if self.fence.judge(fact, record.source, record.type) != "counts":
+            if unseen:  # of a turn that ended before this was begun to be read; what it took in is taken in
+                self.facts.feed(fact, event, record.offset, None, -1)
             return None
         key = (record.key or b"").decode()
         tail = self.tail(key)
@@ -86,7 +94,10 @@ class PartitionView:
         elif isinstance(event, ConversationOpened):
             tail.tenant, tail.user = event.tenant, event.user
             tail.parent, tail.parent_turn = event.parent, event.parent_turn
+        elif isinstance(event, RouteDecided):
+            tail.agent = event.agent
         turn = self.open.get(fact.subject)
+        self.facts.feed(fact, event, record.offset, turn.accepted if turn else None, turn.offset if turn else -1)
         if turn is not None:
             turn.projector.feed(fact, event, record.offset)
             if turn.facts is not None:
@@ -111,8 +122,9 @@ class PartitionView:
         return turn in self.open or turn in self.owned or self.fence.epoch(turn, "turn") > 0
 
     def oldest_open(self, upto: int) -> int:
-        """Where a successor has to begin to read: the first fact of the oldest open turn, at most `upto`."""
-        return min((turn.offset for turn in self.open.values()), default=upto)
+        """Where a successor has to begin to read: the first fact of the oldest open turn, or the oldest fact that
+        nothing has become of, at most `upto`."""
+        return min(self.facts.oldest(upto), min((turn.offset for turn in self.open.values()), default=upto))
 
     def stored(self, position: int) -> None:
         """Postgres holds every turn that ended at or before this offset: their text need not be kept."""

@@ -54,6 +54,17 @@ class Past:
         tail = (await self.before(partition)).tail(accepted.conversation)
         return next((record.begin_offset for record in tail.ended if record.turn == turn), None)
 
+    async def last_agent(self, partition: HeldPartition, conversation: str) -> str:
+        """Which took the newest turn of the conversation that was routed; "" for none of them, and where none was."""
+        tail = partition.view.tail(conversation)
+        if tail.agent is None:
+            messages = (await self._store.history(conversation, 1)).messages
+            last = await self._store.turn(messages[-1].turn) if messages else None
+            newer = (await self.before(partition)).tail(conversation).agent  # Postgres may not be so far yet
+            if tail.agent is None:
+                tail.agent = newer if newer is not None else last.agent if last is not None else ""
+        return tail.agent
+
     async def _unread(self, partition: HeldPartition, conversation: str, position: int) -> Sequence[TurnRecord]:
         """Turns that ended before the first record that was read here, as far as Postgres may lack them."""
         if position + 1 >= partition.first_offset:

@@ -20,6 +20,7 @@ from workers.planning.context import Context, context_of
 from workers.planning.planned_call import PlannedCall
 
 RESULT_CHARS: Final = 1_200  # of one call's result in the answer prompt: about 300 tokens
+NOT_ASKED: Final = "Tell me what happened."  # in place of a question, where a fact has opened the turn
 IN_DOUBT: Final = " (nobody knows whether it was done)"
 _HANDLES: Final = frozenset({"id"})  # what is for machines, in a list of things that have names
 
@@ -62,7 +63,10 @@ def answer_values(
         if call.state == "failed" and call.adopts < 0
     ]
     examples = [{"question": example.question, "answer": example.answer} for example in context.examples]
-    common = _common(accepted, question, context)
+    asked = not any(item.kind == "fact" for item in accepted.input) or any(
+        item.kind == "message" and item.role == "user" for item in accepted.input
+    )
+    common = _common(accepted, question if asked else NOT_ASKED, context)
     return {**common, "results": results, "failed": failed, "examples": examples}
 
 
@@ -82,6 +86,7 @@ def _common(accepted: TurnAccepted, question: str, context: Context) -> dict[str
         "instructions": "\n".join(part for part in (accepted.options.instructions, system) if part),
         "today": day_of(accepted.at_ms),
         "locale": accepted.options.locale,
+        "facts": [{"kind": item.output, "text": item.text} for item in accepted.input if item.kind == "fact"],
     }
 
 

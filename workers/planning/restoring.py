@@ -16,7 +16,7 @@ from streams.events.recalling import Recalled, SkillsDiscovered
 from streams.events.registering import SkillManifest
 from streams.events.routing import RouteDecided
 from streams.events.turn import TurnHeartbeat
-from workers.planning import approving, inflight
+from workers.planning import approving, inflight, taking
 from workers.planning.commands import Called, Command, Ended, Generated, Publish, WakeAt
 from workers.planning.machine import Phase, TurnMachine
 from workers.planning.model_calls import Stage, request_for
@@ -31,6 +31,8 @@ def restore(machine: TurnMachine, facts: Iterable[Timed], manifests: Mapping[str
 
     manifests: by `name@version`, every one the facts name.
     """
+    facts = list(facts)
+    taking.restore(machine, (event for _, event, _ in facts))
     owed: list[Publish] = []
     for identity, event, at_ms in facts:
         if identity.stage == "turn":

@@ -36,6 +36,7 @@ from streams.events.conversation import (
     ConversationOpened,
     ConversationRenamed,
     FactPublished,
+    FactTaken,
     MemberForgotten,
 )
 from streams.events.editing import MemoryEdited
@@ -44,6 +45,7 @@ from streams.events.rating import FeedbackGiven
 from streams.events.routing import RouteDecided
 from streams.events.turn import TERMINAL, TurnAccepted
 from streams.fence import Fence
+from workers.remembering.published import Published, Waiting
 
 log = logging.getLogger(__name__)
 LINGER_MS: Final = 600_000
@@ -56,8 +58,8 @@ _READ: Final = frozenset(
     kind.TYPE
     for kind in (
         AnswerDelta, ApprovalAsked, CallAnswered, CallClosed, CallFailed, CallFired, CallOpened, CallVoided,
-        ConversationDeleted, ConversationOpened, ConversationRenamed, FactPublished, FeedbackGiven, MemberForgotten,
-        MemoryEdited, MemoryFinished, RouteDecided, TurnAccepted, *TERMINAL,
+        ConversationDeleted, ConversationOpened, ConversationRenamed, FactPublished, FactTaken, FeedbackGiven,
+        MemberForgotten, MemoryEdited, MemoryFinished, RouteDecided, TurnAccepted, *TERMINAL,
     )
 )  # fmt: skip
 
@@ -122,6 +124,7 @@ class PartitionFold:
         self._suggestions: dict[str, list[tuple[str, bool]]] = {}
         self._rated: list[tuple[int, FeedbackGiven]] = []
         self._read: list[tuple[int, str, str, MemoryFinished]] = []
+        self._published = Published()
         self._unanswered: OrderedDict[str, list[str]] = OrderedDict()  # by conversation: skills that wait for a word
 
     def feed(self, record: Record) -> None:
@@ -132,7 +135,8 @@ class PartitionFold:
         self.expected = offset + 1
         self._log_time_ms = max(self._log_time_ms, record.timestamp_ms)
         identity = Identity.parse(record.event_id)
-        if self.fence.judge(identity, record.source, record.type) != "counts":
+        unseen = record.type == FactTaken.TYPE and self.fence.unseen(identity)  # by a turn that ended long ago
+        if self.fence.judge(identity, record.source, record.type) != "counts" and not unseen:
             return
         if identity.subject not in self._turns:
             self._ended_at_ms.setdefault(identity.subject, self._log_time_ms)
@@ -168,6 +172,11 @@ class PartitionFold:
             if not self.repeats(record.offset):
                 self._read.append((record.offset, identity.subject, identity.stage, event))
                 self._sources[record.offset] = record
+            return
+        if isinstance(event, FactTaken):
+            waiting = self._published.taken(event)
+            if waiting is not None and not self.repeats(record.offset):
+                self._remember(event.fact, waiting, record.offset)
             return
         if isinstance(event, TurnAccepted) and identity.subject not in self._turns:
             made = self._turns[identity.subject] = _Turn(event, record)
@@ -221,10 +230,14 @@ class PartitionFold:
                 self._sources[record.offset] = record
             else:
                 self._change(record, made)
-        elif isinstance(event, FactPublished) and not self.repeats(record.offset):
-            drafts = draft_of_fact(event, identity.text(), record.offset)
-            self._drafts.extend((record.offset, draft) for draft in drafts)
-            self._sources[record.offset] = record
+        elif isinstance(event, FactPublished):
+            self._published.came(identity.text(), event, record)
+
+    def _remember(self, fact: str, waiting: Waiting, offset: int) -> None:
+        """A service's fact, at the offset of what says that it is to be remembered."""
+        drafts = draft_of_fact(waiting.event, fact, offset)
+        self._drafts.extend((offset, draft) for draft in drafts)
+        self._sources.setdefault(offset, waiting.record)
 
     def _change(self, record: Record, row: Row) -> None:
         if not self.repeats(record.offset):
@@ -236,7 +249,7 @@ class PartitionFold:
         if self._position <= self._stored:
             return None
         self._tidy()
-        resume = self._position + 1
+        resume = self._published.oldest(self._position + 1)
         for turn in self._turns.values():
             projector = turn.projector
             if not projector.ended or projector.calls_running:
@@ -267,6 +280,8 @@ class PartitionFold:
                 log.warning("a turn was never ended and is given up", extra={"turn": subject})
                 del self._turns[subject]
                 self.fence.forget(subject)
+        for fact, waiting in self._published.overdue(self._log_time_ms):
+            self._remember(fact, waiting, self._position)
 
 
 def _key(record: Record) -> str:
