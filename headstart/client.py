@@ -33,6 +33,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from headstart.client_backoff import Backoff
 from headstart.client_errors import error_of_close, error_of_handshake
+from headstart.client_ratings import Ratings
 from headstart.client_readers import Action, Bound, Deliver, Fail, Frame, Reconnect, Send, Wait
 from headstart.client_refusals import Patience
 from headstart.client_state import LIMIT_BYTES, ClientState
@@ -141,6 +142,7 @@ class Client:
         self._patience = patience or Patience()
         self._draw, self._sleep, self._clock_ms, self._dial = draw, sleep, clock_ms, dial
         self._streams: dict[int, Stream] = {}
+        self._ratings = Ratings()
         self._pauses: set[asyncio.Task[None]] = set()
         self._outbox: _Outbox | None = None
         self._heard = self._useless = False
@@ -222,6 +224,24 @@ class Client:
         self._register(attachment, actions)
         return attachment
 
+    async def rate(
+        self, response_id: str, rating: Literal["good", "bad"], *, comment: str = "", share: bool = False,
+        event_id: str | None = None,
+    ) -> None:  # fmt: skip
+        """Say what the person thinks of an answer; done when the log will have it. The newest word counts: a good
+        answer may be shown to a model as an example for like questions, with `share` for others of the tenant too.
+        Raises InvalidInput, NotFound (`response_not_found`), and what ended the client. Cancelled, it may have been
+        said or not."""
+        event_id = event_id or f"evt_{uuid.uuid4().hex}"
+        frame: Frame = {
+            "type": "headstart.feedback", "event_id": event_id, "response_id": response_id, "rating": rating,
+            "comment": comment, "share": share,
+        }  # fmt: skip
+        await self._writable()
+        said = self._ratings.add(frame)
+        self._apply([Send(frame)])
+        await said
+
     async def cancel_turn(self, key: int) -> None:
         self._apply(self.state.cancel(key))
 
@@ -282,7 +302,7 @@ class Client:
         """Read and write until the socket ends; raises what it ends with."""
         outbox = self._outbox = _Outbox()
         writer = asyncio.create_task(outbox.drain(socket), name="headstart-client-writer")
-        self._apply(self.state.connected())
+        self._apply([*self.state.connected(), *(Send(frame) for frame in self._ratings)])
         self._ready.set()
         try:
             while not self._useless:
@@ -306,6 +326,8 @@ class Client:
         if not isinstance(frame, dict):
             self.state.malformed += 1
             _log.warning("the gateway sent %d bytes that are no frame", len(raw))
+            return
+        if self._ratings.received(frame):
             return
         actions = self.state.received(frame, len(raw))
         if frame.get("type") == "error" and not actions:
@@ -370,4 +392,5 @@ class Client:
     def _give_up(self, error: HeadstartError) -> None:
         self._fatal = self._fatal or error
         self._ready.set()
+        self._ratings.fail(error)
         self._apply(self.state.failed(error))

@@ -14,8 +14,9 @@ from gateway.limits import Limits
 from gateway.server import Gateway
 from headstart.client import Client, Socket, Turn
 from headstart.timeline import render
-from streams.errors import NotFound, NotPermitted
+from streams.errors import InvalidInput, NotFound, NotPermitted
 from streams.events.intake import TurnSubmit
+from streams.events.rating import FeedbackGive
 from tests.support.frame_log import conversation_name
 from tests.support.live_gateway import LiveGateways, live_gateways, url_of
 from tests.support.scripted_gateway import no_sleep
@@ -202,6 +203,28 @@ async def test_what_is_not_ones_own_is_refused_by_name() -> None:
         with pytest.raises(NotPermitted):
             async with Client(url_of(gateway), "hs_wrong"):
                 raise AssertionError("the client must not open")
+
+
+@pytest.mark.asyncio
+async def test_an_answer_is_rated_and_a_cut_wire_says_it_again() -> None:
+    async with live_gateways() as world:
+        gateway = await world.open()
+        wire = Wire(gateway)
+        async with Client(url_of(gateway), world.key, dial=wire.dial, sleep=no_sleep([])) as client:
+            turn = await client.submit("hello")
+            await turn.result()
+            await client.rate(turn.response_id, "bad", comment="too short")
+            with pytest.raises(NotFound):
+                await client.rate(f"resp_{0:036x}", "good")
+            with pytest.raises(InvalidInput):
+                await client.rate(turn.response_id, "splendid")  # type: ignore[arg-type]
+        wire.cut_after = [0, 0]  # the answer is lost twice with its socket
+        async with Client(url_of(gateway), world.key, dial=wire.dial, sleep=no_sleep([])) as client:
+            await client.rate(turn.response_id, "good", share=True, event_id="e1")
+            assert client.connections == 3
+        given = [one for one in world.turns.commands if isinstance(one, FeedbackGive)]
+        assert [(one.rating, one.comment, one.share) for one in given[:1]] == [("bad", "too short", False)]
+        assert {(one.rating, one.share, one.event_id) for one in given[1:]} == {("good", True, "e1")}
 
 
 @pytest.mark.asyncio
