@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,13 +12,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from streams.errors import Misconfigured
+from headstart.service_registration import read_catalog
+from memory.opening import open_bus
+from streams.errors import InvalidInput
 from streams.models import load_models
 from streams.settings import Settings
-from workers.agents.catalog import OUT_OF_SCOPE, SHIPPED, Agent, load_all
-from workers.agents.on_fact import SPEAKING, policies, wrong_keys
+from workers.agents import checking
+from workers.agents.catalog import load_all
+from workers.agents.folders import roots
 
-Roots = Annotated[list[Path] | None, typer.Option("--agents", help="further folders of agents, besides the shipped")]
+Roots = Annotated[
+    list[Path] | None, typer.Option("--agents", help="further folders of agents, besides the installation's")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -25,10 +33,10 @@ def register(app: typer.Typer) -> None:
     app.add_typer(agents, name="agents")
 
 
-def list_agents(roots: Roots = None) -> None:
+def list_agents(given: Roots = None) -> None:
     """Every agent, with its skills and prompt versions."""
     table = Table("agent", "takes", "skills", "prompts")
-    for agent in load_all([SHIPPED, *(roots or [])]).values():
+    for agent in load_all(_roots(Settings.from_env(os.environ), given)).values():
         prompts = [step.prompt.ref for step in (agent.plan, agent.answer) if step]
         table.add_row(
             agent.name, agent.description, ", ".join(agent.skills) or "–",
@@ -37,33 +45,31 @@ def list_agents(roots: Roots = None) -> None:
     Console().print(table)
 
 
-def check(roots: Roots = None) -> None:
-    """Loads every folder and says what is wrong: files, keys, prompts that do not render, models that do not exist."""
-    import os
+def check(given: Roots = None) -> None:
+    """Says everything that is wrong with the agents' folders, by file, and what to do; status 1 when anything is.
+    With HEADSTART_KAFKA also whether the skills that they name are in force."""
+    settings = Settings.from_env(os.environ)
+    every = _roots(settings, given)
+    skills = asyncio.run(_skills_in_force(settings)) if settings.kafka else None
+    problems = checking.check(every, set(load_models(settings)), skills)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    for problem in problems:
+        console.print(str(problem))
+    if problems:
+        console.print(f"{len(problems)} things are wrong")
+        raise typer.Exit(1)
+    agents = load_all(every)
+    looked = "" if settings.kafka else "; whether their skills are in force is looked up where HEADSTART_KAFKA is set"
+    console.print(f"{len(agents)} agents are right: {', '.join(agents)}{looked}")
 
-    agents = load_all([SHIPPED, *(roots or [])])
-    models = load_models(Settings.from_env(os.environ))
-    for agent in agents.values():
-        for problem in problems(agent, set(models)):
-            raise Misconfigured(f"agent {agent.name}: {problem}")
-    Console().print(f"{len(agents)} agents are right: {', '.join(agents)}")
+
+def _roots(settings: Settings, given: Sequence[Path] | None) -> list[Path]:
+    for folder in given or ():
+        if not folder.is_dir():
+            raise InvalidInput(f"--agents {folder} is not a folder", code="not_a_folder")
+    return [*roots(settings), *(given or ())]
 
 
-def problems(agent: Agent, models: set[str]) -> list[str]:
-    """What is wrong with an agent that loaded: unknown models, utterances or skills that are missing, facts that would
-    be told and are not shown."""
-    found = [
-        f"its {name} names model {step.options.model!r}; there are {', '.join(sorted(models))}"
-        for name, step in (("plan", agent.plan), ("answer", agent.answer))
-        if step and step.options.model and step.options.model not in models
-    ]
-    if agent.name != OUT_OF_SCOPE and not agent.utterances:
-        found.append("utterances.txt is missing or empty, so nothing is ever routed to it")
-    if agent.plan and not agent.skills:
-        found.append("it has a plan prompt but no skills to plan with")
-    found += [
-        f"its on_fact names {key!r}, which is no kind of fact and no pattern" for key in wrong_keys(agent.on_fact)
-    ]
-    if policies(agent.on_fact) & SPEAKING and "facts" not in agent.answer.prompt.variables:
-        found.append("its on_fact has facts told, and answer.jinja does not show `facts`")
-    return found
+async def _skills_in_force(settings: Settings) -> list[str]:
+    async with open_bus(settings, "headstart-agents") as bus:
+        return [manifest.name for manifest in (await read_catalog(bus)).in_force()]

@@ -28,6 +28,7 @@ from streams.errors import InvalidInput, NotFound
 from streams.models import load_models
 from streams.settings import Settings
 from workers.agents.catalog import load_all
+from workers.agents.folders import roots
 from workers.planning.machine import Setup
 
 Since = Annotated[str, typer.Option(help="turns from then on: 90s, 10m, 2h, 1d ago, or 2026-02-03T14:00")]
@@ -193,7 +194,7 @@ def setups_for(kind: str, recording: Recording, settings: Settings) -> Setups:
         raise InvalidInput(f"{kind!r} is no setup", hint="recorded, or here for the agents of this build")
     if kind == "recorded":
         return recorded_setups(recording)
-    agents, models = load_all(), load_models(settings)
+    agents, models = load_all(roots(settings)), load_models(settings)
     built = Setup(agents=agents, models=models, router_model="router" if "router" in models else "")
     recorded = recorded_setups(recording, built)
     return lambda name: msgspec.structs.replace(recorded(name), agents=agents)

@@ -42,6 +42,7 @@ from headstart.service_listener import Listener
 from headstart.service_registration import register, versioned, withdraw
 from headstart.service_signature import Answers, Caller, Signature
 from memory.opening import open_bus
+from streams.broker_access import BrokerAccess
 from streams.bus import Bus
 from streams.errors import Misconfigured
 from streams.events import Event
@@ -56,6 +57,7 @@ from workers.skills.manifest import host_port, validate
 
 if TYPE_CHECKING:  # the extra `service`: needed, and imported, only where a service reads the bus
     from faststream.kafka import KafkaBroker
+    from faststream.security import BaseSecurity
 
 __all__ = ["Caller", "Fact", "Publisher", "Service", "broker_of", "verify_context"]
 
@@ -74,7 +76,23 @@ def broker_of(settings: Settings) -> KafkaBroker:
 
     settings.require("kafka")
     hosts = (settings.kafka or "").split(",")
-    return KafkaBroker(hosts, allow_auto_create_topics=False, apply_types=False, logger=None)
+    return KafkaBroker(
+        hosts, allow_auto_create_topics=False, apply_types=False, logger=None,
+        security=_security(BrokerAccess.from_settings(settings)),
+    )  # fmt: skip
+
+
+def _security(access: BrokerAccess) -> BaseSecurity:
+    """The same in FastStream's own words."""
+    from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
+
+    encrypted = access.tls is not None
+    if not access.user:
+        return BaseSecurity(ssl_context=access.tls, use_ssl=encrypted)
+    kinds: dict[str, type[SASLPlaintext | SASLScram256 | SASLScram512]] = {
+        "PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512,
+    }  # fmt: skip
+    return kinds[access.mechanism](access.user, access.password, ssl_context=access.tls, use_ssl=encrypted)
 
 
 class Service:

@@ -24,6 +24,7 @@ from typing import Final, Self
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from streams.broker_access import OPEN, BrokerAccess
 from streams.child import Child, start_child, until_listening
 from streams.errors import PeerTimeout, PeerUnavailable
 
@@ -90,7 +91,9 @@ def new_cluster_id() -> str:
 
 
 def server_properties(voters: Sequence[Voter], own: Voter, data_dir: Path, overrides: Mapping[str, str]) -> str:
-    """The settings of one node, as the text of a properties file; `overrides` win."""
+    """The settings of one node, as the text of a properties file; `overrides` win, and `{port}` and
+    `{controller_port}` in them are this node's."""
+    ports = {"{port}": str(own.port), "{controller_port}": str(own.controller_port)}
     replicas = str(min(3, len(voters)))
     in_sync = str(max(1, min(3, len(voters)) - 1))
     settings = {
@@ -116,16 +119,24 @@ def server_properties(voters: Sequence[Voter], own: Voter, data_dir: Path, overr
         "group.min.session.timeout.ms": "1000",
         "broker.session.timeout.ms": "1500",
         "broker.heartbeat.interval.ms": "300",
-        **overrides,
+        **{name: _filled_in(value, ports) for name, value in overrides.items()},
     }
     return "".join(f"{name}={value}\n" for name, value in settings.items())
+
+
+def _filled_in(text: str, values: Mapping[str, str]) -> str:
+    for name, value in values.items():
+        text = text.replace(name, value)
+    return text
 
 
 class ApacheKafka:
     """One node of Apache Kafka on ports of 127.0.0.1, broker and controller in one.
 
     port: 0 takes a free one at the first start and keeps it as long as this object lives. quorum: all nodes, this one
-    among them, where there are several (`kafka_quorum`); cluster_id must then be the same for all.
+    among them, where there are several (`kafka_quorum`); cluster_id must then be the same for all. overrides: server
+    settings by name, in which `{port}` and `{controller_port}` are this node's. access: whose word it takes that it is
+    ready, where its settings have it ask who somebody is. format_options: for Kafka's storage tool, such as users.
     """
 
     name = "Apache Kafka"
@@ -143,6 +154,8 @@ class ApacheKafka:
         quorum: Sequence[Voter] | None = None,
         cluster_id: str | None = None,
         overrides: Mapping[str, str] | None = None,
+        access: BrokerAccess = OPEN,
+        format_options: Sequence[str] = (),
     ) -> None:
         self._installation = installation
         self._data_dir = data_dir
@@ -151,6 +164,8 @@ class ApacheKafka:
         self._quorum = quorum
         self._cluster_id = cluster_id or new_cluster_id()
         self._overrides = dict(overrides or {})
+        self._access = access
+        self._format_options = tuple(format_options)
         self._child: Child | None = None
 
     @property
@@ -177,7 +192,7 @@ class ApacheKafka:
         child = self._java("server", "kafka.Kafka", str(properties))
         try:
             await until_listening(child, LOOPBACK, self._own.port, START_TIMEOUT_S)
-            await _until_answering(child, self.bootstrap, START_TIMEOUT_S)
+            await _until_answering(child, self.bootstrap, START_TIMEOUT_S, self._access)
         except BaseException:
             child.kill()
             raise
@@ -211,7 +226,7 @@ class ApacheKafka:
         return next(voter for voter in self._quorum if voter.node_id == self._node_id)
 
     async def _format(self, properties: Path) -> None:
-        arguments = ("format", "-t", self._cluster_id, "-c", str(properties))
+        arguments = ("format", "-t", self._cluster_id, "-c", str(properties), *self._format_options)
         child = self._java("format", "kafka.tools.StorageTool", *arguments)
         status = await child.wait()
         if status != 0:
@@ -251,13 +266,13 @@ def kafka_quorum(installation: KafkaInstallation, data_dir: Path, nodes: int = 3
     ]
 
 
-async def _until_answering(child: Child, bootstrap: str, timeout_s: float) -> None:
+async def _until_answering(child: Child, bootstrap: str, timeout_s: float, access: BrokerAccess) -> None:
     """Returns once the node hands out metadata that names a broker."""
     try:
         async with asyncio.timeout(timeout_s):
             while True:
                 child.check()
-                admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=2_000)
+                admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=2_000, **access.options())
                 try:
                     await admin.start()
                     if (await admin.describe_cluster())["brokers"]:

@@ -14,6 +14,7 @@ from typing import Final
 
 from aiokafka.errors import KafkaError
 
+from streams.broker_access import BrokerAccess
 from streams.codec import decode
 from streams.errors import HeadstartError, UnknownEvent
 from streams.events.registering import WorkerAlive
@@ -29,7 +30,8 @@ async def heard(settings: Settings, stage: str, host: str, listen_s: float = LIS
     """Whether a worker of `stage` on `host` speaks within `listen_s` seconds. Raises KafkaError without a broker."""
     settings.require("kafka")
     assert settings.kafka is not None
-    connection = KafkaConnection(settings.kafka, "", settings.fetch_max_wait_ms, "headstart-health", None)
+    access = BrokerAccess.from_settings(settings)
+    connection = KafkaConnection(settings.kafka, "", settings.fetch_max_wait_ms, "headstart-health", access)
     reader = KafkaReader(connection, WORKERS.name)
     try:
         await reader.open({0: "latest"})

@@ -16,24 +16,35 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
     KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
     MessageSizeTooLargeError,
     RequestTimedOutError,
+    TopicAuthorizationFailedError,
     for_code,
 )
 
+from streams.broker_access import OPEN, BrokerAccess
 from streams.bus import AssignedCallback, Headers, RevokedCallback, Start
 from streams.codec import decode_as, encode
-from streams.errors import HeadstartError, InvalidInput, Misconfigured, PeerError, PeerTimeout, PeerUnavailable
+from streams.errors import (
+    HeadstartError,
+    InvalidInput,
+    Misconfigured,
+    NotPermitted,
+    PeerError,
+    PeerTimeout,
+    PeerUnavailable,
+)
 from streams.events import Event
 from streams.events.registering import TopicEpoch
 from streams.kafka_group import KafkaGroupReader
@@ -45,6 +56,7 @@ log = logging.getLogger(__name__)
 EPOCH_KEY: Final = "epoch:events"
 BATCH_BYTES: Final = 128 * 1024  # one batch per partition is on the way at a time, so a small one would cap throughput
 START_TIMEOUT_S: Final = 60.0
+REFUSALS: Final = (TopicAuthorizationFailedError, GroupAuthorizationFailedError, ClusterAuthorizationFailedError)
 RECORD_OVERHEAD_BYTES: Final = 4096  # of the batch and record headers around key, value and our headers
 
 
@@ -61,16 +73,16 @@ class KafkaBus:
         idempotent: bool = True,
         fetch_max_wait_ms: int = 500,
         client: str = "headstart",
-        ssl_context: ssl.SSLContext | None = None,
+        access: BrokerAccess = OPEN,
         session_timeout_ms: int = SESSION_TIMEOUT_MS,
         request_timeout_ms: int = REQUEST_TIMEOUT_MS,
     ) -> None:
-        """partitions and replication count only for topics that are missing. fetch_max_wait_ms, idempotent: facts
-        about the broker (streams/embedded.py). session_timeout_ms: how long a silent member keeps its partitions.
-        request_timeout_ms: how long an answer of the broker is waited for."""
+        """access: who this is, where the broker asks. partitions, replication: only for topics that are missing.
+        fetch_max_wait_ms, idempotent: facts about the broker (streams/embedded.py). session_timeout_ms: how long a
+        silent member keeps its partitions. request_timeout_ms: how long an answer of the broker is waited for."""
         self.namespace = namespace
         self.connection = KafkaConnection(
-            bootstrap, namespace, fetch_max_wait_ms, client, ssl_context, session_timeout_ms, request_timeout_ms
+            bootstrap, namespace, fetch_max_wait_ms, client, access, session_timeout_ms, request_timeout_ms
         )  # fmt: skip
         self._wanted_partitions = partitions
         self._replication = replication
@@ -87,7 +99,7 @@ class KafkaBus:
         return cls(
             settings.kafka, namespace=namespace, partitions=settings.partitions, replication=settings.replication,
             idempotent=settings.idempotent, fetch_max_wait_ms=settings.fetch_max_wait_ms, client=client,
-            session_timeout_ms=settings.session_timeout_ms,
+            session_timeout_ms=settings.session_timeout_ms, access=BrokerAccess.from_settings(settings),
         )  # fmt: skip
 
     @property
@@ -97,7 +109,7 @@ class KafkaBus:
     @property
     def epoch(self) -> int:
         if self._epoch is None:
-            raise RuntimeError("the bus has not been started")
+            raise RuntimeError(f"the bus has not been started, or its user may not read {PROMPTS.name}")
         return self._epoch
 
     async def start(self) -> None:
@@ -114,7 +126,10 @@ class KafkaBus:
                 await self._create_topics()
                 await producer.start()
                 self._producer = producer
-                self._epoch = await self._find_epoch()
+                try:
+                    self._epoch = await self._find_epoch()
+                except TopicAuthorizationFailedError:
+                    log.debug("this user may not read %s, so the log's epoch is not known", PROMPTS.name)
         except BaseException as error:
             self._producer = None
             await producer.stop()
@@ -278,6 +293,10 @@ def as_peer_error(error: BaseException, topic: str) -> HeadstartError:
     """What a client error means to a caller of the bus."""
     if isinstance(error, HeadstartError):
         return error
+    if isinstance(error, REFUSALS):
+        return NotPermitted(
+            f"the broker does not permit this: {error!r}", topic=topic, hint="its access rules: python -m streams.acls"
+        )
     if isinstance(error, MessageSizeTooLargeError):
         return InvalidInput("the broker refuses a record of this size", code="record_too_large", topic=topic)
     kind: type[PeerError] = PeerUnavailable

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import ssl
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
+from streams.broker_access import OPEN, BrokerAccess
 from streams.bus import DEFAULT_WAIT_MS, Gap, Place, Start
 from streams.codec import Record
 from streams.errors import PeerUnavailable
@@ -42,7 +42,7 @@ class KafkaConnection:
     """What every client of one bus is opened with."""
 
     def __init__(
-        self, bootstrap: str, namespace: str, fetch_max_wait_ms: int, client: str, ssl_context: ssl.SSLContext | None,
+        self, bootstrap: str, namespace: str, fetch_max_wait_ms: int, client: str, access: BrokerAccess = OPEN,
         session_timeout_ms: int = SESSION_TIMEOUT_MS, request_timeout_ms: int = REQUEST_TIMEOUT_MS,
     ) -> None:  # fmt: skip
         self.bootstrap = bootstrap
@@ -51,17 +51,14 @@ class KafkaConnection:
         self.session_timeout_ms = session_timeout_ms
         self.request_timeout_ms = request_timeout_ms
         self._client = client
-        self._ssl_context = ssl_context
+        self._access = access
 
     def options(self) -> dict[str, Any]:
         """Options that producers, consumers and admin clients share."""
-        options: dict[str, Any] = {
+        return {
             "bootstrap_servers": self.bootstrap.split(","), "client_id": self._client,
-            "request_timeout_ms": self.request_timeout_ms,
+            "request_timeout_ms": self.request_timeout_ms, **self._access.options(),
         }  # fmt: skip
-        if self._ssl_context is not None:
-            options.update(security_protocol="SSL", ssl_context=self._ssl_context)
-        return options
 
     def consumer(self, gather_ms: int = 0, **more: Any) -> AIOKafkaConsumer:
         """A consumer that commits nothing by itself. gather_ms: a fetch is held that long unless much has come; 0: it

@@ -66,6 +66,20 @@ class Settings:
         None,
         "Kafka to use, host:port[,host:port…]; unset: `headstart up` starts one on this machine",
     )
+    kafka_user: str | None = variable(
+        "KAFKA_USER", text, None, "user of this process at the broker (SASL); unset: the broker asks for none"
+    )
+    kafka_password: str | None = variable("KAFKA_PASSWORD", secret_text, None, "its password")
+    kafka_mechanism: str = variable(
+        "KAFKA_MECHANISM",
+        choice("plain", "scram-sha-256", "scram-sha-512"),
+        "scram-sha-512",
+        "how the password is shown to the broker; `plain` only over TLS or a network of one's own",
+    )
+    kafka_tls: bool = variable("KAFKA_TLS", flag, "false", "speak TLS with the broker")
+    kafka_ca: Path | None = variable(
+        "KAFKA_CA", file_path, None, "certificates (PEM) that the broker's own must be signed by; unset: the system's"
+    )
     kafka_home: Path | None = variable(
         "KAFKA_HOME",
         folder,
@@ -113,6 +127,9 @@ class Settings:
         "MODEL", text, None, "the model's name there, or a folder of weights for vLLM; unset: SmolLM2-135M"
     )
     model_key: str | None = variable("MODEL_KEY", secret_text, None, "API key for HEADSTART_MODEL_URL")
+    agents: Path | None = variable(
+        "AGENTS", folder, None, "a folder with further agents, one folder each, besides those that ship"
+    )
     models: Path | None = variable(
         "MODELS",
         file_path,
@@ -223,6 +240,10 @@ class Settings:
             wrong.append("HEADSTART_MODEL_URL is set without HEADSTART_MODEL, the model's name there")
         if self.embeddings_url and not self.embeddings_model:
             wrong.append("HEADSTART_EMBEDDINGS_URL is set without HEADSTART_EMBEDDINGS_MODEL, the model's name there")
+        if bool(self.kafka_user) != bool(self.kafka_password):
+            wrong.append("HEADSTART_KAFKA_USER and HEADSTART_KAFKA_PASSWORD must be set together")
+        if self.kafka_ca and not self.kafka_tls:
+            wrong.append("HEADSTART_KAFKA_CA is set and HEADSTART_KAFKA_TLS is not true")
         if self.models and (self.model_url or self.model):
             wrong.append(
                 "HEADSTART_MODELS names the models, so HEADSTART_MODEL and HEADSTART_MODEL_URL must not be set"

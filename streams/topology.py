@@ -6,6 +6,7 @@ conversation's id names its partition (ids.py) and one owner must see a turn's c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Literal
 
 import msgspec
@@ -22,6 +23,9 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
 
     partitions: None means "as many as a conversation may live on" (HEADSTART_PARTITIONS, default 32).
     retention_ms: None with cleanup "compact" means the newest record of each key is kept for good.
+    producers, consumers: roles, as in USERS; the broker's access rules are made from them (access.py). A turns worker
+    writes to `turns` what it forwards; everybody but a service reads the log's epoch from `prompts`; workers' health
+    checks read `workers`. An operator is a person at a command line: tail, record, dead retry, replay, archive.
     """
 
     name: str
@@ -48,49 +52,64 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
 TURNS = Topic(
     name="turns", holds="what comes in: submit, cancel, steer, approve; facts and results from services",
     key="conversation", partitions=None, retention_ms=7 * DAY_MS, cleanup="delete",
-    producers=("gateway", "service"), consumers=("turns worker",), ack="watermark",
+    producers=("gateway", "service", "turns worker", "operator"), consumers=("turns worker", "operator"),
+    ack="watermark",
 )  # fmt: skip
 GENERATIONS = Topic(
     name="generations", holds="work for generation workers", key="conversation", partitions=None,
     retention_ms=DAY_MS, cleanup="delete",
-    producers=("turns worker", "memory worker"), consumers=("generation worker",), ack="watermark",
+    producers=("turns worker", "memory worker", "operator"), consumers=("generation worker",), ack="watermark",
 )  # fmt: skip
 CALLS = Topic(
     name="calls", holds="work for skills that live on the bus", key="conversation", partitions=None,
     retention_ms=DAY_MS, cleanup="delete",
-    producers=("turns worker",), consumers=("service",), ack="ack",
+    producers=("turns worker", "operator"), consumers=("service",), ack="ack",
 )  # fmt: skip
 EVENTS = Topic(
     name="events", holds="every fact of every turn, in order: the one log", key="conversation", partitions=None,
     retention_ms=7 * DAY_MS, cleanup="delete",
     producers=("turns worker", "generation worker"),
-    consumers=("gateway", "turns worker", "memory worker", "service"), ack="manual_assign",
+    consumers=("gateway", "turns worker", "generation worker", "memory worker", "service", "operator"),
+    ack="manual_assign",
 )  # fmt: skip
 WORKERS = Topic(
     name="workers", holds="who is alive, which partitions it holds, how loaded it is", key="worker", partitions=1,
     retention_ms=HOUR_MS, cleanup="compact,delete",
-    producers=("turns worker", "generation worker", "memory worker"), consumers=("turns worker", "gateway"),
-    ack="replay_from_start",
+    producers=("turns worker", "generation worker", "memory worker"),
+    consumers=("turns worker", "generation worker", "memory worker", "gateway", "operator"), ack="replay_from_start",
 )  # fmt: skip
 DEAD_LETTERS = Topic(
     name="dead_letters", holds="what could not be processed, whole, with the reason", key="source key", partitions=4,
     retention_ms=30 * DAY_MS, cleanup="delete",
-    producers=("turns worker", "generation worker", "memory worker", "service"), consumers=("operator",),
-    ack="manual_assign",
+    producers=("turns worker", "generation worker", "memory worker", "service"),
+    consumers=("turns worker", "operator"), ack="manual_assign",
     record_size_bytes=2 * RECORD_SIZE_BYTES,
 )  # fmt: skip
 SKILLS = Topic(
     name="skills", holds="skill manifests: name@version is immutable, name points to one", key="name@version, name",
     partitions=1, retention_ms=None, cleanup="compact",
-    producers=("service", "turns worker"), consumers=("turns worker", "gateway", "service"), ack="replay_from_start",
+    producers=("service", "turns worker", "operator"), consumers=("turns worker", "gateway", "service", "operator"),
+    ack="replay_from_start",
 )  # fmt: skip
 PROMPTS = Topic(
     name="prompts", holds="prompt texts: name@version is immutable, name points to one", key="name@version, name",
     partitions=1, retention_ms=None, cleanup="compact",
-    producers=("turns worker",), consumers=("turns worker", "replay"), ack="replay_from_start",
+    producers=("turns worker",),
+    consumers=("turns worker", "generation worker", "memory worker", "gateway", "operator"), ack="replay_from_start",
 )  # fmt: skip
 
 TOPICS: Final[tuple[Topic, ...]] = (TURNS, GENERATIONS, CALLS, EVENTS, WORKERS, DEAD_LETTERS, SKILLS, PROMPTS)
+
+USERS: Final[Mapping[str, str]] = {
+    "gateway": "gateway", "turns worker": "turns", "generation worker": "generation", "memory worker": "memory",
+    "service": "service", "operator": "operator",
+}  # fmt: skip
+"""By role: the broker's user that processes of this role are."""
+GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
+    "turns worker": ("turns",), "generation worker": ("generation",), "memory worker": ("memory",),
+    "service": ("service.",), "operator": ("archive", "shadow-"),
+}  # fmt: skip
+"""By role: the consumer groups that it joins. One that ends with a mark goes on with a name (`service.orders`)."""
 
 
 def by_name(name: str) -> Topic:

@@ -18,7 +18,7 @@ from streams.events.registering import WorkerAlive
 from streams.health import heard
 from streams.kafka_bus import KafkaBus
 from streams.settings import Settings
-from streams.topology import WORKERS
+from streams.topology import USERS, WORKERS
 from tests.support.compose import REFERENCE, ROOT, TEXT, dev_environment, services
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -88,11 +88,31 @@ def test_a_service_can_be_scaled(name: str) -> None:
 
 
 def test_every_service_has_a_health_check_and_waits_for_those_it_needs() -> None:
+    jobs = {name for name, service in services().items() if service["restart"] == "on-failure"}
+    assert jobs == {"bus"}, "what ends when it is done, and needs no health check"
     for name, service in services().items():
-        assert service["healthcheck"]["test"][0] == "CMD", name
+        assert name in jobs or service["healthcheck"]["test"][0] == "CMD", name
         for other, wish in service.get("depends_on", {}).items():
-            assert wish == {"condition": "service_healthy"}
-            assert "healthcheck" in services()[other]
+            done = "service_completed_successfully" if other in jobs else "service_healthy"
+            assert wish == {"condition": done}
+            assert other in jobs or "healthcheck" in services()[other]
+
+
+def test_each_stage_is_its_own_user_at_the_broker() -> None:
+    passwords = {f"KAFKA_{user.upper()}_PASSWORD" for user in (*USERS.values(), "admin")}
+    assert passwords <= REQUIRED
+    users = {
+        "gateway": "gateway",
+        "skills": "service",
+        "generation-gpu": "generation",
+        **{name: name for name in STAGES},
+    }
+    assert set(users.values()) <= set(USERS.values())
+    for name, user in users.items():
+        told = services()[name]["environment"]
+        assert told["HEADSTART_KAFKA_USER"] == user
+        assert told["HEADSTART_KAFKA_PASSWORD"] == dev_environment()[f"KAFKA_{user.upper()}_PASSWORD"]
+        assert {key for key in told if key.startswith("KAFKA_")} == set(), "nobody is told another's password"
 
 
 def test_images_are_pinned_and_volumes_declared() -> None:

@@ -28,7 +28,8 @@ SAME_PYTHON = {"python": sys.executable, "python3": sys.executable}
 async def elsewhere(folder: Path) -> AsyncIterator[dict[str, str]]:
     """The parts that compose runs in containers of their own; gives what to tell the services instead."""
     async with foundations(folder, EmbeddedBroker(folder), HashEmbedder(MINILM_DIMENSIONS)) as told:
-        yield {**told, "HEADSTART_MODEL_URL": told["HEADSTART_EMBEDDINGS_URL"], "HEADSTART_DEMO_URL": ""}
+        nobody = {"HEADSTART_KAFKA_USER": "", "HEADSTART_KAFKA_PASSWORD": ""}  # this broker knows no users
+        yield {**told, **nobody, "HEADSTART_MODEL_URL": told["HEADSTART_EMBEDDINGS_URL"], "HEADSTART_DEMO_URL": ""}
 
 
 class Service:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from headstart.agents import problems
 from streams.errors import Misconfigured
 from workers.agents.catalog import Agent, load, load_all
+from workers.agents.checking import check_folder
 from workers.agents.on_fact import policy_of
 
 TOML = 'description = "d"\n'
@@ -38,15 +38,24 @@ def test_an_unknown_policy_is_refused_with_its_place(tmp_path: Path, toml: str) 
         agent(tmp_path, toml)
 
 
+def wrong(folder: Path) -> list[str]:
+    """What the check says of the policies of an agent's folder."""
+    return [str(found) for found in check_folder(folder, {"default"}, None) if "fact" in found.what]
+
+
 def test_check_names_wrong_patterns_and_prompts_that_would_not_tell(tmp_path: Path) -> None:
-    assert problems(agent(tmp_path, '[on_fact]\n"job.*" = "tell"'), {"default"}) == []
-    [wrong] = problems(agent(tmp_path, '[on_fact]\n"*.job" = "ignore"'), {"default"})
-    assert "'*.job'" in wrong
+    _ = agent(tmp_path, '[on_fact]\n"job.*" = "tell"')
+    assert wrong(tmp_path) == []
+    _ = agent(tmp_path, '[on_fact]\n"*.job" = "ignore"')
+    [said] = wrong(tmp_path)
+    assert "'*.job'" in said
     silent = "@user\n{{ question }}\n"
     for policy in ("tell", "steer", "open"):
-        [problem] = problems(agent(tmp_path, f'[on_fact]\n"job" = "{policy}"', silent), {"default"})
-        assert "answer.jinja" in problem
-    assert problems(agent(tmp_path, 'on_fact = "ignore"', silent), {"default"}) == []
+        _ = agent(tmp_path, f'[on_fact]\n"job" = "{policy}"', silent)
+        [said] = wrong(tmp_path)
+        assert "answer.jinja" in said
+    _ = agent(tmp_path, 'on_fact = "ignore"', silent)
+    assert wrong(tmp_path) == []
 
 
 def test_the_shipped_agents_show_facts() -> None:

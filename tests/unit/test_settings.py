@@ -14,6 +14,11 @@ from streams.settings import TABLE, Settings, markdown
 SECRET = "0123456789abcdef0123456789abcdef"
 EVERYTHING = {
     "HEADSTART_KAFKA": "one:9092, two:9092",
+    "HEADSTART_KAFKA_USER": "turns",
+    "HEADSTART_KAFKA_PASSWORD": "password-at-the-broker",
+    "HEADSTART_KAFKA_MECHANISM": "PLAIN",
+    "HEADSTART_KAFKA_TLS": "true",
+    "HEADSTART_KAFKA_CA": __file__,
     "HEADSTART_KAFKA_HOME": "/opt/kafka",
     "HEADSTART_PARTITIONS": "64",
     "HEADSTART_REPLICATION": "3",
@@ -21,6 +26,7 @@ EVERYTHING = {
     "HEADSTART_SESSION_TIMEOUT_MS": "6000",
     "HEADSTART_IDEMPOTENT": "false",
     "HEADSTART_POSTGRES": "postgresql://me:hunter22@db/x",
+    "HEADSTART_AGENTS": "~/agents",
     "HEADSTART_MODEL_URL": "http://model:8000/v1/",
     "HEADSTART_MODEL": "tiny",
     "HEADSTART_MODEL_KEY": "key-of-model",

@@ -24,6 +24,7 @@ from streams.settings import Settings
 from streams.signing import command_secret
 from streams.topology import PROMPTS
 from workers.agents.catalog import load_all
+from workers.agents.folders import roots
 from workers.generation.fleet import Fleet
 from workers.generation.liveness import Liveness
 from workers.planning.effects import Effects
@@ -59,7 +60,7 @@ class TurnsWorker:
         self.owner: TurnOwner | None = None
 
     async def start(self) -> None:
-        agents = load_all()
+        agents = load_all(roots(self._settings))
         models = load_models(self._settings)
         router = Router(await embedded(self._embedder, agents))
         await self._registry.start()
