@@ -147,7 +147,8 @@ class _Reading:
         if broken:
             said_so = "; ".join(f"{one.field} should be: {one.expected}" for one in broken)
             raise unconvertible(
-                f"its manifest would break rules: {said_so}", f"mend the document, or say it in {EXTENSION}"
+                f"its manifest would break rules: {said_so}",
+                f"mend the document, say it in {EXTENSION}, or leave it out",
             )
         return manifest
 

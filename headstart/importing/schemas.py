@@ -160,12 +160,15 @@ class Schemas:
         }
 
     def _required(self, made: Schema) -> None:
-        """A member that is hidden here is not asked for."""
+        """Each name once, as 2020-12 wants it; a member that is hidden here is not asked for."""
         required = made.get("required")
         if not isinstance(required, list):
             made.pop("required", None)
-        elif self._hidden and "properties" in made:
-            made["required"] = [name for name in required if name in made["properties"]]
+        else:
+            hides = self._hidden and "properties" in made
+            made["required"] = [
+                name for name in dict.fromkeys(map(str, required)) if not hides or name in made["properties"]
+            ]
         if made.get("required") == []:
             del made["required"]
 

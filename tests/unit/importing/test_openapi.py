@@ -92,6 +92,7 @@ def test_the_same_document_gives_the_same_versions() -> None:
         ({"type": "string", "pattern": r"^\p{L}+$"}, {"type": "string"}),
         ({"type": "object", "properties": {"title": {"type": "string", "title": "T"}}},
          {"type": "object", "properties": {"title": {"type": "string"}}}),
+        ({"type": "object", "required": ["a", "a"]}, {"type": "object", "required": ["a"]}),
     ],
 )  # fmt: skip
 def test_schemas_of_3_0(schema: dict[str, Any], expected: dict[str, Any]) -> None:
