@@ -9,6 +9,7 @@ import typer
 from headstart import (
     agents,
     archive_commands,
+    audit_commands,
     chat,
     dead,
     demo_journey,
@@ -35,7 +36,7 @@ app = typer.Typer(
 )  # fmt: skip
 for module in (
     up, demo_journey, chat, publish, log_reading, find_commands, replay_commands, diff_commands, suite_commands,
-    shadow_commands, archive_commands, keys, agents, remembered, dead, migrate, mcp_commands,
+    shadow_commands, archive_commands, audit_commands, keys, agents, remembered, dead, migrate, mcp_commands,
     new_commands,
 ):  # fmt: skip
     module.register(app)

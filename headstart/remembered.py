@@ -15,13 +15,16 @@ from rich.console import Console
 from rich.table import Table
 
 from headstart import habits, memory_edits
+from headstart.replay.access import authorised, sees
+from headstart.replay.recorder import Selection
 from memory.opening import open_bus, open_store
 from memory.store import Store
 from streams import ids
 from streams.bus import Bus
-from streams.codec import Identity, decode
-from streams.errors import InvalidInput, NotFound
+from streams.codec import Identity, decode, decode_as
+from streams.errors import InvalidInput, NotFound, NotPermitted
 from streams.events.recalling import Recalled
+from streams.events.turn import TurnAccepted
 from streams.settings import Settings
 from streams.topology import EVENTS
 
@@ -62,14 +65,15 @@ def show(
 
 async def _why(turn: str) -> Recalled:
     settings = Settings.from_env(os.environ)
+    allowed = await authorised(settings, "memory why", Selection(turns=frozenset({turn})))
     async with open_bus(settings, "headstart-memory-why") as bus, open_store(settings) as store:
         store.follow(bus.epoch)
-        return await recalled_in(bus, store, turn)
+        return await recalled_in(bus, store, turn, allowed)
 
 
-async def recalled_in(bus: Bus, store: Store, turn: str) -> Recalled:
+async def recalled_in(bus: Bus, store: Store, turn: str, allowed: Selection) -> Recalled:
     """The turn's `turn.recalled`, from where the store says that it begins, or from the time in its id. Raises
-    NotFound when the log holds none."""
+    NotFound when the log holds none, NotPermitted (`other_user`) unless the turn is among what is allowed."""
     partition = ids.partition_of(turn)
     reader = await bus.reader(EVENTS.name, {})
     try:
@@ -81,7 +85,11 @@ async def recalled_in(bus: Bus, store: Store, turn: str) -> Recalled:
         end = await reader.end_offset(partition)
         while reader.position(partition) < end:
             for record in await reader.batch():
-                if record.type == Recalled.TYPE and Identity.parse(record.event_id).subject == turn:
+                if Identity.parse(record.event_id).subject != turn:
+                    continue
+                if record.type == TurnAccepted.TYPE and not sees(allowed, decode_as(record, TurnAccepted)):
+                    raise _others("turn")
+                if record.type == Recalled.TYPE:
                     event = decode(record)
                     assert isinstance(event, Recalled)
                     return event
@@ -94,10 +102,14 @@ async def _show(conversation: str, turns: int, revisions: bool) -> None:
     if not ids.is_id(ids.CONVERSATION, conversation):
         raise InvalidInput("a conversation's id begins with 'conv_'", code="invalid_id")
     console = Console()
-    async with open_store(Settings.from_env(os.environ)) as store:
+    settings = Settings.from_env(os.environ)
+    allowed = await authorised(settings, "memory log", Selection(conversations=frozenset({conversation})))
+    async with open_store(settings) as store:
         row = await store.conversation(conversation)
         if row is None:
             raise NotFound("no such conversation is stored", code="unknown_conversation")
+        if allowed.tenant not in ("", row.tenant) or allowed.user not in ("", row.user):
+            raise _others("conversation")
         said = Table("turn", "role", "text", title=row.title or conversation)
         for message in (await store.history(conversation, turns)).messages:
             said.add_row(message.turn, message.role, message.text)
@@ -108,6 +120,12 @@ async def _show(conversation: str, turns: int, revisions: bool) -> None:
                 kept.add_row(memory.id, _day(memory.at_ms), memory.layer, memory.speaker, memory.text, until)
     console.print(said)
     console.print(kept)
+
+
+def _others(what: str) -> NotPermitted:
+    return NotPermitted(
+        f"the {what} is somebody else's", code="other_user", hint="a key made with --debug reads its tenant's"
+    )
 
 
 def _turn_of(text: str) -> str:

@@ -97,8 +97,13 @@ PROMPTS = Topic(
     producers=("turns worker",),
     consumers=("turns worker", "generation worker", "memory worker", "gateway", "operator"), ack="replay_from_start",
 )  # fmt: skip
+AUDIT = Topic(
+    name="audit", holds="who read what other people said, and who was refused", key="tenant", partitions=1,
+    retention_ms=365 * DAY_MS, cleanup="delete",
+    producers=("operator",), consumers=("operator",), ack="manual_assign",
+)  # fmt: skip
 
-TOPICS: Final[tuple[Topic, ...]] = (TURNS, GENERATIONS, CALLS, EVENTS, WORKERS, DEAD_LETTERS, SKILLS, PROMPTS)
+TOPICS: Final[tuple[Topic, ...]] = (TURNS, GENERATIONS, CALLS, EVENTS, WORKERS, DEAD_LETTERS, SKILLS, PROMPTS, AUDIT)
 
 USERS: Final[Mapping[str, str]] = {
     "gateway": "gateway", "turns worker": "turns", "generation worker": "generation", "memory worker": "memory",

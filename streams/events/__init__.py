@@ -1,6 +1,7 @@
 """Every event type, one file per step of the journey. Importing this package fills the registry."""
 
 from streams.events import (
+    auditing,
     calling,
     conversation,
     editing,
@@ -20,6 +21,7 @@ __all__ = [
     "InputItem",
     "PromptRef",
     "Usage",
+    "auditing",
     "calling",
     "conversation",
     "editing",

@@ -12,7 +12,8 @@ from streams.events.base import Event, event
 
 @event("memory.edit", "turns")
 class MemoryEdit(Event, frozen=True, kw_only=True):
-    """A person corrects or forgets an item of theirs, or tells a new one. Fields as in `memory.edited`; event_id: the idempotency key."""
+    """A person corrects or forgets an item of theirs, or tells a new one. Fields as in `memory.edited`; event_id: the
+    idempotency key."""
 
     conversation: str
     tenant: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import typer
@@ -13,7 +14,7 @@ from headstart import migrate, remembered
 from memory.postgres import PostgresStore
 from memory.rows import Change, ConversationRow, MemoryRow, MessageRow, TurnRecord
 from streams import ids
-from streams.errors import InvalidInput, NotFound
+from streams.errors import InvalidInput, NotFound, NotPermitted
 from tests.support.databases import postgres_server
 
 CONVERSATION = ids.conversation_id(1, 1_800_000_000_000, b"conversation")
@@ -27,8 +28,10 @@ def server() -> Iterator[str]:
 
 
 @pytest.fixture
-def app(server: str, monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
+def app(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
     monkeypatch.setenv("HEADSTART_POSTGRES", server)
+    monkeypatch.setenv("HEADSTART_DEV", "true")
+    monkeypatch.setenv("HEADSTART_DATA", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "200")
     made = typer.Typer()
     migrate.register(made)
@@ -78,3 +81,28 @@ def test_the_schema_is_made_once_and_a_conversation_is_shown(app: typer.Typer, s
         run(app, "memory", "log", "not an id")
     with pytest.raises(InvalidInput):
         run(app, "memory", "why", "not an id")
+
+
+def test_memories_are_shown_to_whom_they_belong_and_to_the_role(
+    app: typer.Typer, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(app, "migrate")
+    asyncio.run(remember(server))
+    monkeypatch.delenv("HEADSTART_DEV")
+    with pytest.raises(NotPermitted, match="takes a key"):
+        run(app, "memory", "log", CONVERSATION)
+    for user, scopes, sees in (("ada", ("chat",), True), ("eve", ("chat",), False), ("eve", ("debug",), True)):
+        monkeypatch.setenv("HEADSTART_KEY", asyncio.run(key_of(server, user, scopes)))
+        if sees:
+            assert "I live in Bern" in run(app, "memory", "log", CONVERSATION)
+        else:
+            with pytest.raises(NotPermitted, match="somebody else's"):
+                run(app, "memory", "log", CONVERSATION)
+
+
+async def key_of(dsn: str, user: str, scopes: tuple[str, ...]) -> str:
+    store = PostgresStore(dsn)
+    await store.open()
+    key = await store.create_key("acme", user, "test", scopes, 1)
+    await store.close()
+    return key

@@ -59,7 +59,10 @@ def test_every_command_of_the_page_is_run(tmp_path: Path) -> None:
     assert "recruiter/answer@" in said["headstart diff complaint.jsonl.gz fixed.jsonl.gz --html fix.html"]
     assert "1 of 1 cases are as they should be" in said["headstart suite run suite --mode live"]
     audited = [orjson.loads(line) for line in (tmp_path / "data" / "audit.jsonl").read_bytes().splitlines()]
-    assert [line["command"] for line in audited] == ["find", "turn", "timeline", "record", "tail", "record"]
+    assert [line["command"] for line in audited] == ["find", "turn", "timeline", "record", "tail", "record", "audit"]
+    on_the_bus = said["headstart audit --since 1d"]
+    assert all(command in on_the_bus for command in ("find", "turn", "timeline", "record", "tail", "audit"))
+    assert turn in on_the_bus
     assert "turn.accepted" in said["headstart tail --namespace again --since 1h"]
     assert (tmp_path / "fix.html").read_text().startswith("<!doctype html>")
 
@@ -114,7 +117,14 @@ async def _walk(
 
 def _reads_the_log(command: str) -> bool:
     """The command needs the broker; the others must do without."""
-    reading = ("headstart find log", "headstart turn", "headstart timeline", "headstart record", "headstart tail")
+    reading = (
+        "headstart find log",
+        "headstart turn",
+        "headstart timeline",
+        "headstart record",
+        "headstart tail",
+        "headstart audit",
+    )
     return "--into" in command or (
         command.startswith(reading) and "--from" not in command and "--source" not in command
     )

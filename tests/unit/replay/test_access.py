@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from headstart.audit_commands import reads, what
 from headstart.replay import access
-from headstart.replay.access import DEBUG_SCOPE, authorised, narrowed, sees
+from headstart.replay.access import DEBUG_SCOPE, authorised, narrowed, publish, sees
 from headstart.replay.recorder import Selection
 from memory.rows import Principal
 from streams import ids
-from streams.errors import NotPermitted
+from streams.errors import NotPermitted, PeerUnavailable
+from streams.events.auditing import LogRead
 from streams.events.turn import TurnAccepted
+from streams.memory_bus import MemoryBroker, MemoryBus
 from streams.settings import Settings
+from streams.topology import AUDIT
 
 CONVERSATION = ids.conversation_id(0, 1_000, bytes(10))
 
@@ -84,3 +90,81 @@ def test_where_keys_are_kept_a_key_is_shown(tmp_path: Path) -> None:
     free = Settings.from_env({"HEADSTART_DATA": str(tmp_path)})
     assert asyncio.run(authorised(free, "tail", Selection())) == Selection()
     assert [line["refused"] for line in lines(tmp_path)] == ["key_missing", ""]
+
+
+@pytest.fixture
+def bus(monkeypatch: pytest.MonkeyPatch) -> MemoryBus:
+    made = MemoryBus(MemoryBroker())
+
+    @asynccontextmanager
+    async def opened(settings: Settings, client: str) -> AsyncIterator[MemoryBus]:
+        await made.start()
+        yield made
+
+    monkeypatch.setattr(access, "open_bus", opened)
+    return made
+
+
+def as_reader(monkeypatch: pytest.MonkeyPatch, principal: Principal) -> None:
+    async def shown(settings: Settings) -> Principal:
+        return principal
+
+    monkeypatch.setattr(access, "_reader", shown)
+
+
+def test_each_read_is_a_fact_on_the_bus_before_anything_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bus: MemoryBus
+) -> None:
+    settings = Settings.from_env({"HEADSTART_DATA": str(tmp_path), "HEADSTART_KAFKA": "broker:9092"})
+    as_reader(monkeypatch, reader("chat", DEBUG_SCOPE))
+
+    async def course() -> None:
+        await authorised(settings, "find", Selection(user="eve", since_ms=5))
+        with pytest.raises(NotPermitted):
+            await authorised(settings, "record", Selection(tenant="other"))
+        seen = await reads(bus, Selection(), 0)
+        assert [(one.command, one.of_user, one.since_ms, one.refused) for one in seen] == [
+            ("find", "eve", 5, ""), ("record", "", -1, "other_tenant"),
+        ]  # fmt: skip
+        assert (seen[0].tenant, seen[0].user, seen[0].key, seen[0].of_tenant) == ("acme", "ada", "k1", "acme")
+        assert [record.key for record in bus.broker.log_of(AUDIT.name, 0).records] == [b"acme", b"other"]
+        assert await reads(bus, Selection(), 10**15) == []
+
+    asyncio.run(course())
+    assert len(lines(tmp_path)) == 2
+
+
+def test_what_cannot_be_written_down_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bus: MemoryBus
+) -> None:
+    settings = Settings.from_env({"HEADSTART_DATA": str(tmp_path), "HEADSTART_KAFKA": "broker:9092"})
+    as_reader(monkeypatch, reader(DEBUG_SCOPE))
+    bus.broker.refuse = 1
+    with pytest.raises(PeerUnavailable):
+        asyncio.run(authorised(settings, "find", Selection()))
+
+
+def test_who_reads_the_audit_sees_their_own_part_of_it(bus: MemoryBus) -> None:
+    told = [
+        LogRead(command="a", at_ms=1, tenant="acme", user="ada", key="k1", of_tenant="acme", of_user="ada"),
+        LogRead(command="b", at_ms=2, tenant="acme", user="eve", key="k2", of_tenant="acme"),
+        LogRead(command="c", at_ms=3, tenant="rival", user="bob", key="k3", of_tenant="acme", refused="other_tenant"),
+        LogRead(command="d", at_ms=4, tenant="rival", user="bob", key="k3", of_tenant="rival"),
+        LogRead(command="e", at_ms=5, refused="key_missing", turns=("turn_1",)),
+    ]
+
+    async def course() -> None:
+        await bus.start()
+        for one in told:
+            await publish(bus, one)
+
+        async def seen(allowed: Selection) -> str:
+            return "".join(one.command for one in await reads(bus, allowed, 0))
+
+        assert await seen(Selection()) == "abcde"
+        assert await seen(Selection(tenant="acme")) == "abc"
+        assert await seen(Selection(tenant="acme", user="ada")) == "a"
+
+    asyncio.run(course())
+    assert [what(one) for one in told] == ["of acme/ada", "of acme", "of acme", "of rival", "turn_1"]
+    assert what(LogRead(command="f", at_ms=6)) == "everything"
