@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint types format setup setup-run lock bench bench-parser bench-firing bench-memory bench-learning bench-gateway bench-replay bench-gpu test-faults image clean
+.PHONY: help demo up test check lint types format setup setup-run lock bench bench-parser bench-firing bench-memory bench-learning bench-gateway bench-routing bench-replay bench-gpu test-faults image clean
 BIN := .venv/bin
 # The newest supported Python that starts; a version manager may offer names that do not.
 BASE_PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do \
@@ -65,6 +65,9 @@ bench-replay: setup ## figures: mixed traffic recorded in real time and run agai
 
 bench-gateway: setup ## figures: what a gateway holds and costs, beside others (15 minutes; ARGS="--quick", ARGS="--only idle")
 	@$(BIN)/python -m tests.bench.gateway $(ARGS)
+
+bench-routing: setup ## figures: whom turns go to and which skills are found, beside semantic-router (5 minutes; ARGS="--only routing")
+	@$(BIN)/python -m tests.bench.routing $(ARGS)
 
 bench-gpu: setup ## figures: the vLLM worker on the bus against bare AsyncLLM; says so where there is no CUDA device
 	@$(BIN)/python -m tests.bench.gpu $(ARGS)

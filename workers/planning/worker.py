@@ -85,6 +85,11 @@ class TurnsWorker:
         await self._registry.close()
         await self._executor.close()
 
+    @property
+    def skills(self) -> SkillRegistry:
+        """What it offers plans: it follows the topic `skills`."""
+        return self._registry
+
     async def failed(self) -> None:
         """Returns or raises when the owner can not go on."""
         assert self.owner is not None
