@@ -93,14 +93,14 @@ async def _one_set(
     examples = sum(len(agent.utterances) for agent in agents.values())
     said = [
         (
-            f"{len(agents) - 1} agents, {examples} utterances ({len(agents[OUT_OF_SCOPE].utterances)} of them of nobody); "
+            f"{len(agents) - 1} agents, {examples} utterances ({len(agents[OUT_OF_SCOPE].utterances)} of nobody); "
             f"{first.turns} held-out turns, {first.nobodys} of them out of scope ({first.nobodys / first.turns:.0%})"
         ),
         "",
         table(["router", "right", "in scope", "out-of-scope recall", "precision", "how"], rows),
         "",
         (
-            f"unsure, so that a model would be asked: {run.unsure:.1%}; right of the others: {run.right_when_sure:.1%}. "
+            f"unsure, so that a model would be asked: {run.unsure:.1%}; right of others: {run.right_when_sure:.1%}. "
             f"Made in {run.made_ms:.0f} ms, a route in {run.route_us:.0f} us without its embedding."
         ),
         *(ours.confused(held_out, run.chosen) if wrong else ()),
