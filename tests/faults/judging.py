@@ -69,6 +69,7 @@ class LogOfRun:
         self.bodies: set[bytes] = set()
         self.spans: dict[int, Span] = {}
         self._begun: set[str] = set()
+        self._earlier: set[str] = set()  # turns whose beginning lies before this part
         self._fences: dict[int, Fence] = {}
         self._folds: dict[str, ConversationFold] = {}
         self._epoch = topic_epoch
@@ -82,10 +83,11 @@ class LogOfRun:
 
     def feed(self, record: Record) -> None:
         fact = identity(record)
-        if record.type == TurnAccepted.TYPE:
-            self._begun.add(fact.subject)
         if ids.is_id(ids.TURN, fact.subject) and fact.subject not in self._begun:
-            return
+            if record.type != TurnAccepted.TYPE or fact.subject in self._earlier:
+                self._earlier.add(fact.subject)  # a worker that was stopped meanwhile may accept it once more
+                return
+            self._begun.add(fact.subject)
         if self._fences.setdefault(record.partition, Fence()).judge(fact, record.source, record.type) == "counts":
             self.facts.setdefault(fact.subject, []).append((fact, decode(record), record.timestamp_ms))
         key = (record.key or b"").decode()

@@ -63,6 +63,30 @@ async def test_a_turn_sees_the_one_before_it_that_only_the_log_has() -> None:
         assert not any(isinstance(fact, ConversationOpened) for fact in facts)
 
 
+async def test_a_turn_is_whole_of_which_the_owner_read_only_the_end() -> None:
+    """Another conversation's turn began while it ran and is still open, so that is where the successor begins to read;
+    Postgres has stored some records past there, and waits for the turn's end."""
+    async with world() as scene:
+        await scene.owner()
+        first = await scene.submit(scene.conversation(), "My dog is called Rex", agent="companion")
+        request = await scene.request("answer")
+        await scene.submit(scene.conversation(1), "And mine Bello", agent="companion")
+        await scene.request("answer")
+        begun = await scene.bus.reader("events", {1: "earliest"})
+        beyond = await begun.end_offset(1)
+        await begun.close()
+        await scene.write(request, "Hello Rex.")
+        assert isinstance((await scene.facts(first))[-1], TurnCompleted)
+        await scene.owners[-1].stop()
+        assert 0 < scene.broker.commits[(GROUP, "events", 1)] < beyond
+        await scene.store.project(1, beyond - 1, [], resume=0)
+        await scene.owner()
+        turn = await again(scene, 2)
+        await scene.write(await scene.request("answer"), "Rex.")
+        [asked] = [fact for fact in await scene.facts(turn) if isinstance(fact, ModelAsked)]
+        assert "Hello Rex." in "\n".join(message.content for message in asked.messages)
+
+
 async def test_an_approval_is_found_that_only_the_log_has() -> None:
     async with world() as scene:
         await scene.owner()

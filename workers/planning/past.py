@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from memory.records import TurnRecord, history_messages
 from memory.store import Store
 from streams.bus import Bus
-from streams.codec import Record
+from streams.codec import Record, identity
 from streams.errors import HeadstartError
 from streams.events.recalling import HistoryMessage
 from streams.events.turn import TurnAccepted
@@ -37,7 +37,7 @@ class Past:
         here = tuple(partition.view.tail(accepted.conversation).ended)
         stored = await self._store.history(accepted.conversation, turns)
         partition.view.stored(stored.position)
-        ended = [*await self._unread(partition, accepted.conversation, stored.position), *here]
+        ended = [*await self._unread(partition, accepted.conversation, stored.resume), *here]
         newer = [record for record in ended if record.end_offset > stored.position]
         messages = list(stored.messages)
         messages += history_messages([(record.turn, record.messages) for record in newer[-turns:]])
@@ -65,40 +65,44 @@ class Past:
                 tail.agent = newer if newer is not None else last.agent if last is not None else ""
         return tail.agent
 
-    async def _unread(self, partition: HeldPartition, conversation: str, position: int) -> Sequence[TurnRecord]:
-        """Turns that ended before the first record that was read here, as far as Postgres may lack them."""
-        if position + 1 >= partition.first_offset:
+    async def _unread(self, partition: HeldPartition, conversation: str, resume: int) -> Sequence[TurnRecord]:
+        """Turns that began before the first record that was read here, as far as Postgres may lack them. resume: the
+        first record of the oldest turn that it does not hold whole."""
+        if resume >= partition.first_offset:
             partition.before = None  # Postgres has all of it by now
             return ()
         return (await self.before(partition)).tail(conversation).ended
 
     async def before(self, partition: HeldPartition) -> PartitionView:
-        """What the log says between what Postgres had stored, when it was first asked, and what was read here."""
+        """What the log says between what Postgres had stored, when it was first asked, and what was read here. Turns
+        that began before that are in it to their end, which the view of what was read here can not make whole."""
         if partition.first_offset <= 0:
             return PartitionView()  # nothing stands before that
         task = partition.before
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            task = partition.before = asyncio.create_task(self._read(partition.number, partition.first_offset))
+            task = partition.before = asyncio.create_task(self._read(partition, partition.first_offset))
         return await asyncio.shield(task)
 
-    async def _read(self, number: int, end: int) -> PartitionView:
-        view = PartitionView()
+    async def _read(self, partition: HeldPartition, end: int) -> PartitionView:
+        """Every turn that begins before `end` and whose end was in the log when the partition was taken over."""
+        view, number = PartitionView(), partition.number
         resume = await self._store.resume_offset(number)
         if resume is not None and resume >= end:
             return view
         reader = await self._bus.reader(EVENTS.name, {number: "earliest" if resume is None else resume})
         try:
-            while reader.position(number) < end:
+            while (at := reader.position(number)) < end or (view.open and at < partition.end_offset):
                 for record in await reader.batch():
-                    if record.offset < end:
-                        _feed(view, record)
+                    _feed(view, record, end)
         finally:
             await reader.close()
         return view
 
 
-def _feed(view: PartitionView, record: Record) -> None:
+def _feed(view: PartitionView, record: Record, end: int) -> None:
+    """The next record; from `end` on only what belongs to a turn that began before."""
     try:
-        _ = view.feed(record)
+        if record.offset < end or identity(record).subject in view.open:
+            _ = view.feed(record)
     except HeadstartError:
         return  # nobody can read it: it was set aside when it was met first
