@@ -54,7 +54,7 @@ def import_tools(tools: Sequence[Json], choices: Choices, server: str = "") -> t
     for tool in tools:
         label = str(tool.get("name", ""))
         name = choices.names.get(label) or skill_name(label, choices.prefix)
-        if not choices.wanted(label, name):
+        if not choices.wanted(label, name, skill_name(label)):
             continue
         wanted += 1
         try:

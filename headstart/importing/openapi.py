@@ -66,7 +66,7 @@ def import_openapi(document: Mapping[str, Any], choices: Choices, source: str = 
     for path, method, item, operation in reading.operations():
         label = reading.label(path, method, operation)
         name = reading.name(path, method, operation)
-        if not choices.wanted(label, name, f"{method} {path}"):
+        if not choices.wanted(label, name, skill_name(label), f"{method} {path}"):
             continue
         wanted += 1
         try:
