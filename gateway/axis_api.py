@@ -9,6 +9,7 @@ from starlette.routing import Route
 
 from gateway.axis import Axis, axis_of
 from gateway.axis_drawing import svg
+from gateway.deliveries import acknowledgements
 from gateway.http_common import json_response, principal_of
 from gateway.services import Services
 from streams import ids
@@ -42,7 +43,9 @@ def axis_routes(services: Services) -> list[Route]:
         facts = await facts_of(services, place.turn, place.offset) if place.offset >= 0 else []
         if not facts:
             raise NotFound("the log has nothing of this response any more", code="timeline_not_found")
-        axis = axis_of(facts)
+        accepted = facts[0].event
+        said = await acknowledgements(services.bus, accepted) if isinstance(accepted, TurnAccepted) else []
+        axis = axis_of(facts, said)
         if wanted == "svg":
             return Response(svg(axis), media_type="image/svg+xml")
         return json_response(axis_object(axis))

@@ -270,7 +270,9 @@ class Connection:
         after = parse_after(body.get("cursor"))
         if not isinstance(after, Cursor):
             raise InvalidInput("'cursor' is the cursor of a frame", code="invalid_cursor", param="cursor")
-        self.outlet.acknowledge(after.conversation, (after.offset, after.frame))
+        turn = self.outlet.acknowledge(after.conversation, (after.offset, after.frame))
+        if turn:
+            self._services.deliveries.acknowledged(after.conversation, turn)
 
 
 _HANDLERS: Final[dict[str, Callable[[Connection, Mapping[str, Any]], Awaitable[None]]]] = {

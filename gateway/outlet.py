@@ -13,6 +13,7 @@ from typing import Final
 from gateway.window import SendWindow
 
 CONTROL_FACTOR: Final = 2  # answers to a client's own frames may exceed its window by as much again, then it goes
+ENDS_KEPT: Final = 64  # turns that ended and whose last frame was not acknowledged: most clients never acknowledge
 
 
 class Outlet:
@@ -51,9 +52,15 @@ class Outlet:
             self._room.clear()
             await self._room.wait()
 
-    def acknowledge(self, conversation: str, position: tuple[int, int]) -> None:
+    def turn_ended(self, conversation: str, turn: str, position: tuple[int, int]) -> None:
+        """The turn's last frame was queued, at this position."""
+
+    def acknowledge(self, conversation: str, position: tuple[int, int]) -> str:
+        """The client has everything of the conversation up to here. Gives the turn whose last frame it has with that,
+        once; "" for none."""
         self.window.acknowledge(conversation, position)
         self._freed()
+        return ""
 
     def close(self) -> None:
         self.closed = True
@@ -71,16 +78,33 @@ class Outlet:
 class WebSocketOutlet(Outlet):
     """send: writes one text frame, waiting while the socket is full; OSError when it is gone."""
 
-    __slots__ = ("_send", "_writer")
+    __slots__ = ("_ends", "_send", "_writer")
 
     def __init__(self, limit_bytes: int, send: Callable[[bytes], Awaitable[None]]) -> None:
         super().__init__(limit_bytes)
         self._send = send
         self._writer: asyncio.Task[None] | None = None
+        self._ends: dict[str, tuple[str, tuple[int, int]]] | None = None  # by conversation: its newest turn that ended
 
     def _written(self) -> None:
         if self._writer is None:
             self._writer = asyncio.create_task(self._write())
+
+    def turn_ended(self, conversation: str, turn: str, position: tuple[int, int]) -> None:
+        if self._ends is None:
+            self._ends = {}
+        self._ends[conversation] = (turn, position)
+        if len(self._ends) > ENDS_KEPT:
+            del self._ends[next(iter(self._ends))]
+
+    def acknowledge(self, conversation: str, position: tuple[int, int]) -> str:
+        super().acknowledge(conversation, position)
+        turn, end = self._ends.get(conversation, ("", position)) if self._ends else ("", position)
+        if not turn or position < end:
+            return ""
+        assert self._ends is not None
+        del self._ends[conversation]
+        return turn
 
     async def _write(self) -> None:
         try:

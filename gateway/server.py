@@ -26,6 +26,7 @@ import uvicorn
 
 from gateway.access import SUBPROTOCOL, Door, key_of
 from gateway.connection import GOING_AWAY, HARD_LIMIT, Connection
+from gateway.deliveries import Deliveries
 from gateway.directory import Directory
 from gateway.feed import Feed
 from gateway.http_app import http_app
@@ -77,6 +78,7 @@ class Gateway:
             bus=bus, store=store, feed=feed, directory=directory,
             intake=Intake(bus, store, feed, directory, now_ms, secrets.token_bytes, self.name, settings.signing_key),
             door=Door(store, limits, now_ms, settings.origins), roster=Roster(bus, now_ms), limits=limits,
+            deliveries=Deliveries(bus, now_ms, secrets.token_bytes, self.name),
             metrics=Metrics(), now_ms=now_ms,
         )  # fmt: skip
         self._http = http_app(self.services)
@@ -117,6 +119,7 @@ class Gateway:
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
             await self._serving
+        await self.services.deliveries.stop()
         await self.services.roster.stop()
         await self.services.feed.stop()
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.access import Door
+from gateway.deliveries import Deliveries
 from gateway.directory import Directory
 from gateway.feed import Feed
 from gateway.intake import Intake
@@ -27,6 +28,7 @@ class Services:
     intake: Intake
     door: Door
     roster: Roster
+    deliveries: Deliveries
     limits: Limits
     metrics: Metrics
     now_ms: Callable[[], int]

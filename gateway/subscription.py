@@ -143,6 +143,8 @@ class Subscription:
         body = frame.body if lane is None else on_lane(frame.body, lane)
         if not self._outlet.offer(body, self.channel.conversation, (frame.offset, frame.index)):
             raise _Full
+        if frame.ends:
+            self._outlet.turn_ended(self.channel.conversation, frame.turn, (frame.offset, frame.index))
         if frame.ends and frame.turn in self.turns:
             self._position = (frame.offset, frame.index)
             self._ended(frame, step)

@@ -13,13 +13,15 @@ import orjson
 import typer
 
 from gateway import axis_drawing
-from gateway.axis import axis_of
+from gateway.axis import Axis, axis_of
+from gateway.deliveries import acknowledgements
 from headstart.replay.finding import Wanted, slow
 from headstart.replay.finding import find as matching
-from headstart.replay.sources import LOG, open_source, selection, turn_id
+from headstart.replay.sources import LOG, is_log, open_source, selection, turn_id
 from headstart.replay.steps import TurnSteps
 from headstart.replay.turns import TurnLog, turn_logs
 from headstart.replay_commands import Since, Until
+from memory.opening import open_bus
 from streams.errors import NotFound
 from streams.settings import Settings
 
@@ -36,19 +38,24 @@ def timeline(
     perfetto: Annotated[Path | None, typer.Option(help="write a trace for ui.perfetto.dev")] = None,
 ) -> None:
     """A turn on one time axis: route, recall, models, each call from opening to answer, what ran beside what."""
-    name = turn_id(turn)
-    recording = asyncio.run(
-        open_source(source or name, selection(turns=[name]), Settings.from_env(os.environ), "timeline")
-    )
-    found = [log for log in turn_logs(recording.events) if log.turn == name]
-    if not found:
-        raise NotFound(f"{name} is not there", hint="it may be older than the log's retention")
-    axis = axis_of(found[0].facts)
+    axis = asyncio.run(_axis(Settings.from_env(os.environ), turn_id(turn), source))
     sys.stdout.write(axis_drawing.text(axis))
     if svg is not None:
         svg.write_text(axis_drawing.svg(axis))
     if perfetto is not None:
         perfetto.write_text(axis_drawing.perfetto(axis))
+
+
+async def _axis(settings: Settings, name: str, source: str) -> Axis:
+    """The turn's axis; with what clients acknowledged, which stands beside the log, where it is read from there."""
+    recording = await open_source(source or name, selection(turns=[name]), settings, "timeline")
+    found = next((log for log in turn_logs(recording.events) if log.turn == name), None)
+    if found is None:
+        raise NotFound(f"{name} is not there", hint="it may be older than the log's retention")
+    if source and not is_log(source):
+        return axis_of(found.facts)
+    async with open_bus(settings, "headstart-timeline") as bus:
+        return axis_of(found.facts, await acknowledgements(bus, found.accepted))
 
 
 def find(

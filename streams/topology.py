@@ -97,13 +97,20 @@ PROMPTS = Topic(
     producers=("turns worker",),
     consumers=("turns worker", "generation worker", "memory worker", "gateway", "operator"), ack="replay_from_start",
 )  # fmt: skip
+DELIVERIES = Topic(
+    name="deliveries", holds="which gateway's client acknowledged a turn's last frame, and when", key="conversation",
+    partitions=4, retention_ms=DAY_MS, cleanup="delete",
+    producers=("gateway",), consumers=("gateway", "operator"), ack="manual_assign",
+)  # fmt: skip
 AUDIT = Topic(
     name="audit", holds="who read what other people said, and who was refused", key="tenant", partitions=1,
     retention_ms=365 * DAY_MS, cleanup="delete",
     producers=("operator",), consumers=("operator",), ack="manual_assign",
 )  # fmt: skip
 
-TOPICS: Final[tuple[Topic, ...]] = (TURNS, GENERATIONS, CALLS, EVENTS, WORKERS, DEAD_LETTERS, SKILLS, PROMPTS, AUDIT)
+TOPICS: Final[tuple[Topic, ...]] = (
+    TURNS, GENERATIONS, CALLS, EVENTS, WORKERS, DEAD_LETTERS, SKILLS, PROMPTS, DELIVERIES, AUDIT,
+)  # fmt: skip
 
 USERS: Final[Mapping[str, str]] = {
     "gateway": "gateway", "turns worker": "turns", "generation worker": "generation", "memory worker": "memory",
