@@ -23,13 +23,14 @@ RETRY_S: Final = 0.5
 class WorkersFollower:
     """`start`, then `hear` is called with each sign of life until `stop`. `hear` must neither wait nor raise.
 
-    gather_ms: how much later a sign may be heard, several at a time.
+    gather_ms: how much later a sign may be heard, several at a time. retry_s: the pause after a failed read.
     """
 
-    def __init__(self, bus: Bus, hear: Callable[[WorkerAlive], None], gather_ms: int) -> None:
+    def __init__(self, bus: Bus, hear: Callable[[WorkerAlive], None], gather_ms: int, retry_s: float = RETRY_S) -> None:
         self._bus = bus
         self._hear = hear
         self._gather_ms = gather_ms
+        self._retry_s = retry_s
         self._reader: Reader | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -60,4 +61,8 @@ class WorkersFollower:
                         self._hear(event)
             except HeadstartError as error:
                 log.warning("the workers can not be heard: %s", error)
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(self._retry_s)
+            except Exception:
+                # Whatever it is, it is followed on: everybody would look dead otherwise.
+                log.exception("the workers can not be heard, in a way of its own")
+                await asyncio.sleep(self._retry_s)

@@ -12,7 +12,10 @@ from memory.memory_store import MemoryStore
 from streams import ids
 from streams.bus import Reader, Start
 from streams.codec import Record
+from streams.errors import PeerUnavailable
 from streams.events.intake import TurnCancel
+from streams.events.registering import WorkerAlive
+from streams.following import WorkersFollower
 from streams.memory_bus import MemoryBroker, MemoryBus
 from streams.progress import STALL_MS, Progress
 from streams.pulse import QUIET_MS
@@ -105,6 +108,37 @@ async def test_a_reader_that_fails_in_a_way_nobody_knows_does_not_leave_the_gate
         async with rig.socket(gateway) as socket:
             await socket.create("still here")
             assert text_of(await socket.until_end()) == "still here"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("error", [ZeroDivisionError("a defect"), PeerUnavailable("the broker is away")])
+async def test_workers_are_heard_again_after_a_read_that_failed(error: Exception) -> None:
+    bus = MemoryBus(MemoryBroker(2))
+    await bus.start()
+    heard: asyncio.Queue[WorkerAlive] = asyncio.Queue()
+    follower = WorkersFollower(bus, heard.put_nowait, gather_ms=0, retry_s=0)
+    await follower.start()
+    reader, failed = follower._reader, asyncio.Event()
+    assert reader is not None
+    batch = reader.batch
+
+    async def once(max_records: int = 500, wait_ms: int = 500) -> list[Record]:
+        reader.batch = batch  # type: ignore[method-assign]
+        failed.set()
+        raise error
+
+    async def say(number: int) -> None:
+        alive = WorkerAlive(worker="turns/1", stage="turns", at_ms=number)
+        await bus.publish(WORKERS.name, 0, alive.worker, alive, f"turns/1/{number}", alive.worker)
+
+    async with asyncio.timeout(PATIENCE_S):
+        reader.batch = once  # type: ignore[method-assign]
+        await say(1)
+        await failed.wait()
+        await say(2)
+        assert [(await heard.get()).at_ms for _ in range(2)] == [1, 2]
+        await follower.stop()
+        await follower.stop()
 
 
 @pytest.mark.asyncio
