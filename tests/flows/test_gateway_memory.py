@@ -146,14 +146,14 @@ async def test_a_memory_is_corrected_by_a_fact_of_the_log_and_then_forgotten() -
 
 async def test_what_a_person_tells_is_remembered_once() -> None:
     async with scene() as world:
-        for _ in range(2):
-            told = await world.http.post("/v1/memories", json={"text": " I am allergic to nuts ", "event_id": "e1"})
-            assert (told.status_code, told.json()["text"]) == (202, "I am allergic to nuts")
+        nuts = {"text": " I am allergic to nuts ", "event_id": "e1"}
+        told = [await world.http.post("/v1/memories", json=nuts) for _ in range(2)]
+        assert [(one.status_code, one.json()["text"]) for one in told] == [(202, "I am allergic to nuts")] * 2
         assert (await world.http.post("/v1/memories", json={"text": ""})).status_code == 400
         await world.told(2)
         rows = await world.memories()
         row = rows["I am allergic to nuts"]
-        assert (row["id"], row["layer"], row["conversation"]) == (told.json()["id"], "fact", None)
+        assert (row["id"], row["layer"], row["conversation"]) == (told[0].json()["id"], "fact", None)
         assert (await world.http.delete(f"/v1/memories/{row['id']}")).status_code == 202
         await world.told(3)
         assert "I am allergic to nuts" not in await world.memories("?revisions=true")
