@@ -32,6 +32,7 @@ SHELL = {
 PURE = (
     "streams/events/*.py", "streams/topology.py", "streams/codec.py", "streams/ids.py", "streams/offsets.py",
     "streams/fence.py", "streams/coalesce.py", "streams/errors.py", "streams/watermark.py", "streams/lane_queue.py",
+    "streams/access.py",
     "streams/progress.py", "streams/pulse.py",
     "memory/records.py", "memory/rows.py", "memory/recall.py", "memory/selection.py",
     "memory/drafts.py", "memory/editing.py", "memory/keys.py", "memory/revising.py", "memory/habits.py",
