@@ -68,6 +68,7 @@ class LogOfRun:
         self.frames: dict[str, list[bytes]] = {}
         self.bodies: set[bytes] = set()
         self.spans: dict[int, Span] = {}
+        self.ended: set[str] = set()
         self._begun: set[str] = set()
         self._earlier: set[str] = set()  # turns whose beginning lies before this part
         self._fences: dict[int, Fence] = {}
@@ -89,7 +90,10 @@ class LogOfRun:
                 return
             self._begun.add(fact.subject)
         if self._fences.setdefault(record.partition, Fence()).judge(fact, record.source, record.type) == "counts":
-            self.facts.setdefault(fact.subject, []).append((fact, decode(record), record.timestamp_ms))
+            event = decode(record)
+            self.facts.setdefault(fact.subject, []).append((fact, event, record.timestamp_ms))
+            if isinstance(event, TurnEnd):
+                self.ended.add(fact.subject)
         key = (record.key or b"").decode()
         fold = self._folds.get(key)
         if fold is None:
@@ -109,18 +113,23 @@ async def ends_of(bus: Bus) -> dict[int, int]:
         await reader.close()
 
 
-async def read_log(bus: Bus, starts: Mapping[int, int]) -> LogOfRun:
-    """Everything from these offsets to the end of now."""
+async def read_log(bus: Bus, starts: Mapping[int, int], asked: Iterable[Outcome]) -> LogOfRun:
+    """Everything from these offsets to the end of now. Tansu names an end within the batch that was written last, so
+    reading goes on while there is more and a turn that its client saw end has not ended."""
     log = LogOfRun(bus.epoch)
     reader = await bus.reader(EVENTS.name, dict(starts))
     try:
         ends = {partition: await reader.end_offset(partition) for partition in starts}
         hashes = {partition: hashlib.sha256() for partition in starts}
-        while any(reader.position(partition) < end for partition, end in ends.items()):
-            for record in await reader.batch():
-                if record.offset < ends[record.partition]:
-                    log.feed(record)
-                    _hash(hashes[record.partition], record)
+        turns = {outcome.turn for outcome in asked if outcome.turn}
+        more = True
+        while any(reader.position(partition) < end for partition, end in ends.items()) or (turns - log.ended and more):
+            records = await reader.batch()
+            more = bool(records)
+            for record in records:
+                log.feed(record)
+                _hash(hashes[record.partition], record)
+        ends = {partition: reader.position(partition) for partition in starts}
     finally:
         await reader.close()
     log.spans = {number: Span(starts[number], ends[number], hashes[number].hexdigest()) for number in starts}

@@ -53,7 +53,7 @@ async def rolling(stack: FaultStack, seed: int, rounds: int, say: Callable[[str]
     took_s = round(time.monotonic() - began, 1)
     outcomes = [outcome for run in runs for outcome in run.outcomes]
     raw = [text for run in runs for balancer in run.balancers for text in balancer.raw]
-    log = await read_log(stack.parts.bus, starts)
+    log = await read_log(stack.parts.bus, starts, outcomes)
     verdict = judge(outcomes, log, raw, read_ledger(stack.ledger)[known:])
     verdict.broken += broken
     report = RunReport(seed, stack.broker.name, Cell("all", "any", "restart"), "all", took_s, verdict)

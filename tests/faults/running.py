@@ -64,7 +64,7 @@ async def one_run(stack: FaultStack, seed: int, cell: Cell, turnstile: asyncio.L
             await asyncio.gather(driving, return_exceptions=True)
         await watch.close()
     took_s = round(time.monotonic() - began, 1)
-    log = await read_log(stack.parts.bus, starts)
+    log = await read_log(stack.parts.bus, starts, run.outcomes)
     raw = [text for balancer in run.balancers for text in balancer.raw]
     verdict = judge(run.outcomes, log, raw, read_ledger(stack.ledger)[known:])
     if not hit:
