@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from headstart import habits, memory_edits
+from headstart import habits, members, memory_edits
 from headstart.replay.access import authorised, sees
 from headstart.replay.recorder import Selection
 from memory.opening import open_bus, open_store
@@ -35,6 +35,7 @@ def register(app: typer.Typer) -> None:
     """Adds `headstart memory`."""
     habits.register(memory)
     memory_edits.register(memory)
+    members.register(memory)
     app.add_typer(memory, name="memory")
 
 

@@ -1,4 +1,5 @@
-"""The part of the store in memory that has nothing to do with what was said: keys, claims of calls, skills."""
+"""The part of the store in memory that has nothing to do with what was said: keys, what services may write, claims of
+calls, skills."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from memory.keys import SERVICE_SCOPE, hash_key, new_key
-from memory.rows import ClaimRow, KeyRow, Principal, Vector
+from memory.rows import Admission, ClaimRow, KeyRow, Principal, Vector
 from streams.events.registering import SkillManifest
 
 replace = msgspec.structs.replace
@@ -23,6 +24,8 @@ class RegistryMemory:
         self._keys: dict[bytes, KeyRow] = {}
         self._claims: dict[tuple[str, int], ClaimRow] = {}
         self._skills: dict[str, tuple[SkillManifest, Vector]] = {}
+        self._records: dict[str, tuple[str, int, float]] = {}  # record -> place, taken_at_ms, wait_ms
+        self._quotas: dict[str, tuple[float, int]] = {}  # key -> tokens, at_ms
 
     # keys
 
@@ -53,6 +56,24 @@ class RegistryMemory:
             if row.key_id == key_id and row.revoked_at_ms is None:
                 return _principal(row), hashed
         return None
+
+    # services
+
+    async def admit(self, record: str, place: str, key_id: str, per_minute: int, now_ms: int) -> Admission:
+        if (known := self._records.get(record)) is not None:
+            return Admission(known[0] != place, known[2])
+        tokens, at_ms = self._quotas.get(key_id, (float(per_minute), now_ms))
+        have = min(float(per_minute), tokens + max(0, now_ms - at_ms) * per_minute / 60_000)
+        wait_ms = 0.0 if have >= 1 else (1 - have) * 60_000 / per_minute
+        self._quotas[key_id] = (have if wait_ms else have - 1, max(at_ms, now_ms))
+        self._records[record] = (place, now_ms, wait_ms)
+        return Admission(False, wait_ms)
+
+    async def forget_records(self, before_ms: int) -> int:
+        old = [record for record, (_, taken_at_ms, _) in self._records.items() if taken_at_ms < before_ms]
+        for record in old:
+            del self._records[record]
+        return len(old)
 
     # calls
 

@@ -210,6 +210,7 @@ class MemoryStore(RememberingMemory):
 
     def _apply_turn(self, record: TurnRecord, partition: int) -> None:
         if self._is_forgotten(record, record.accepted_at_ms):
+            self._claims = {key: claim for key, claim in self._claims.items() if key[0] != record.turn}
             return
         known = self._conversations.get(record.conversation)
         if known is None:

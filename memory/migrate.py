@@ -18,6 +18,10 @@ from streams.errors import Misconfigured
 FOLDER: Final = Path(__file__).with_name("migrations")
 # Any number that no other application on the same database uses; this one is "headstar" in ASCII.
 LOCK: Final = int.from_bytes(b"headstar", "big")
+PRIVILEGES: Final = (
+    "let it create roles, or have an administrator run once: CREATE ROLE headstart_app NOLOGIN; "
+    "CREATE ROLE headstart_worker NOLOGIN; GRANT headstart_app, headstart_worker TO that user"
+)
 _LEDGER: Final = """
 CREATE TABLE IF NOT EXISTS schema_migrations (
     name       text PRIMARY KEY,
@@ -50,11 +54,16 @@ async def migrate(dsn: str, dimensions: int) -> list[str]:
                         hint="migrations never change: add a new one",
                     )
                 continue
-            async with connection.transaction():
-                await connection.execute(text.replace("{dimensions}", str(dimensions)))
-                await connection.execute(
-                    "INSERT INTO schema_migrations VALUES ($1, $2, $3)", path.stem, digest, dimensions
-                )
+            try:
+                async with connection.transaction():
+                    await connection.execute(text.replace("{dimensions}", str(dimensions)))
+                    await connection.execute(
+                        "INSERT INTO schema_migrations VALUES ($1, $2, $3)", path.stem, digest, dimensions
+                    )
+            except asyncpg.InsufficientPrivilegeError as error:
+                raise Misconfigured(
+                    f"the database's user may not apply {path.stem}: {error}", hint=PRIVILEGES
+                ) from error
             done.append(path.stem)
         return done
     finally:

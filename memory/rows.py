@@ -21,6 +21,14 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     key_id: str
 
 
+class Admission(msgspec.Struct, frozen=True):
+    """Whether a service's record may be taken. replayed: it was taken at another place. wait_ms: until its key has
+    quota again, 0 when it had."""
+
+    replayed: bool
+    wait_ms: float
+
+
 class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
     """A key as it is listed; the key itself can not be got back. revoked_at_ms None: it is in force."""
 

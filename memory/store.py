@@ -24,7 +24,7 @@ from memory.records import (
     TurnRow,
     Vector,
 )
-from memory.rows import Example, Experience, HabitRow, MessageRow, Reading, Unsummarised
+from memory.rows import Admission, Example, Experience, HabitRow, MessageRow, Reading, Unsummarised
 from streams.events.recalling import HistoryMessage
 from streams.events.registering import SkillManifest
 
@@ -173,6 +173,16 @@ class Store(Protocol):
 
     async def claimed(self, turn: str, call: int) -> ClaimRow | None:
         """The newest claim of a call."""
+
+    # services
+
+    async def admit(self, record: str, place: str, key_id: str, per_minute: int, now_ms: int) -> Admission:
+        """Takes a service's record at a place of `turns`, once, and charges it to its key: a bucket that all workers
+        share and that fills by `per_minute` a minute, up to as many. The same record at the same place gets the same
+        answer again and costs nothing."""
+
+    async def forget_records(self, before_ms: int) -> int:
+        """Forgets the records that were taken before a time, and gives how many. Their keys' quotas stay."""
 
     # skills
 

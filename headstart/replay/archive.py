@@ -19,13 +19,17 @@ from typing import Any, Final
 from headstart.replay.recording import Head, Recording
 from streams.codec import Record, decode
 from streams.errors import HeadstartError, Misconfigured
-from streams.events.conversation import ConversationOpened, MemberForgotten
+from streams.events.conversation import ConversationOpened, FactPublished, MemberForgotten
 from streams.events.editing import MemoryEdited
+from streams.events.rating import FeedbackGiven
 from streams.events.turn import TurnAccepted
 from streams.topology import PROMPTS, SKILLS
 
 COLUMNS: Final = ("topic", "partition", "offset", "time_ms", "key", "type", "headers", "value")
 DAY_MS: Final = 86_400_000
+_SAYS_WHOSE: Final = frozenset(
+    kind.TYPE for kind in (ConversationOpened, TurnAccepted, FactPublished, FeedbackGiven, MemoryEdited)
+)
 
 
 class ArchiveWriter:
@@ -86,7 +90,7 @@ def read_archive(folder: Path, since_ms: int = -1, until_ms: int = -1, partition
     """What the archive has of a span, with a day on either side for turns that lie across; each record once. Members
     who were forgotten since are left out, also where no file was written anew yet."""
     records: dict[tuple[int, int], Record] = {}
-    for file in sorted((folder / "events").glob("day=*/p*.parquet")):
+    for file in _files(folder):
         day_ms = ms_of(file.parent.name.removeprefix("day="))
         outside = (since_ms >= 0 and day_ms + 2 * DAY_MS < since_ms) or (until_ms >= 0 and day_ms - DAY_MS > until_ms)
         if outside or (partitions is not None and int(file.name[1:5]) not in partitions):
@@ -103,12 +107,9 @@ def read_archive(folder: Path, since_ms: int = -1, until_ms: int = -1, partition
 def forget(folder: Path, tenant: str, user: str) -> int:
     """Writes every file that has something of this member's conversations anew without it; gives how many records are
     gone. A crash on the way leaves files whole, old or new; forgetting again finishes it."""
-    files = sorted((folder / "events").glob("day=*/p*.parquet"))
-    theirs: set[bytes] = set()
-    for file in files:
-        theirs |= {record.key for record in _read(file) if record.key and _member(record) == (tenant, user)}
+    theirs = _conversations_of(folder, tenant, user)
     gone = 0
-    for file in files:
+    for file in _files(folder):
         records = _read(file)
         kept = [record for record in records if record.key not in theirs or record.type == MemberForgotten.TYPE]
         if len(kept) < len(records):
@@ -120,17 +121,34 @@ def forget(folder: Path, tenant: str, user: str) -> int:
     return gone
 
 
+def of_member(folder: Path, tenant: str, user: str) -> Iterator[Record]:
+    """The records of this member's conversations, file by file; one that stands in two files comes twice."""
+    theirs = _conversations_of(folder, tenant, user)
+    for file in _files(folder):
+        yield from (record for record in _read(file) if record.key in theirs)
+
+
+def _conversations_of(folder: Path, tenant: str, user: str) -> set[bytes]:
+    """The record keys of a member's conversations."""
+    return {
+        record.key for file in _files(folder) for record in _read(file)
+        if record.key and _member(record) == (tenant, user)
+    }  # fmt: skip
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted((folder / "events").glob("day=*/p*.parquet"))
+
+
 def _member(record: Record) -> tuple[str, str]:
     """Whose conversation the record says that it stands in, as (tenant, user); ("", "") when it does not say."""
-    if record.type not in (ConversationOpened.TYPE, TurnAccepted.TYPE, MemoryEdited.TYPE):
+    if record.type not in _SAYS_WHOSE:
         return "", ""
     try:
         event = decode(record)
     except HeadstartError:
         return "", ""
-    if isinstance(event, ConversationOpened | TurnAccepted | MemoryEdited):
-        return event.tenant, event.user
-    return "", ""
+    return getattr(event, "tenant", ""), getattr(event, "user", "")
 
 
 def day_of(at_ms: int) -> str:
@@ -186,4 +204,4 @@ def _arrow() -> tuple[Any, Any]:
     return pyarrow, pyarrow.parquet
 
 
-__all__ = ["ArchiveWriter", "day_of", "forget", "ms_of", "read_archive"]
+__all__ = ["ArchiveWriter", "day_of", "forget", "ms_of", "of_member", "read_archive"]

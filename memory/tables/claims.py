@@ -35,18 +35,18 @@ class ClaimTables(Tables):
     async def claim(
         self, turn: str, call: int, argument_hash: str, number: int, lease_ms: int, writer: str, now_ms: int
     ) -> bool:
-        async with self._connection() as connection:
+        async with self._across() as connection:
             won = await connection.fetchval(
                 _CLAIM, turn, call, argument_hash, number, writer, now_ms, now_ms + lease_ms
             )
         return won is not None
 
     async def settle(self, turn: str, call: int, number: int, outcome: str) -> bool:
-        async with self._connection() as connection:
+        async with self._across() as connection:
             return await connection.fetchval(_SETTLE, turn, call, number, outcome) is not None
 
     async def claimed(self, turn: str, call: int) -> ClaimRow | None:
-        async with self._connection() as connection:
+        async with self._across() as connection:
             row = await connection.fetchrow(_CLAIMED, turn, call)
         if row is None:
             return None

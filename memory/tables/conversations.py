@@ -51,17 +51,17 @@ Turns = list[tuple[str, tuple[MessageRow, ...]]]
 
 class ConversationTables(Tables):
     async def conversation(self, conversation: str) -> ConversationRow | None:
-        async with self._connection() as connection:
+        async with self._across() as connection:
             row = await connection.fetchrow(_CONVERSATION, conversation)
-        return None if row is None else _conversation(row)
+        return None if row is None else conversation_of(row)
 
     async def conversations(self, tenant: str, user: str, limit: int, before: str = "") -> list[ConversationRow]:
-        async with self._connection() as connection:
+        async with self._within(tenant) as connection:
             rows = await connection.fetch(_CONVERSATIONS, tenant, user, limit, before)
-        return [_conversation(row) for row in rows]
+        return [conversation_of(row) for row in rows]
 
     async def turn(self, turn: str) -> TurnRow | None:
-        async with self._connection() as connection:
+        async with self._across() as connection:
             row = await connection.fetchrow(_TURN, turn, self._epoch)
         if row is None:
             return None
@@ -75,7 +75,7 @@ class ConversationTables(Tables):
     async def history(self, conversation: str, limit_turns: int) -> History:
         turns: Turns = []
         position, resume, upto, summary = -1, 0, "", ""
-        async with self._connection() as connection:
+        async with self._across() as connection:
             link = conversation
             while link and len(turns) < limit_turns:
                 row = await connection.fetchrow(_BEFORE_HISTORY, link, self._epoch, ids.partition_of(conversation))
@@ -110,7 +110,7 @@ def message_of(row: asyncpg.Record) -> MessageRow:
     )  # fmt: skip
 
 
-def _conversation(row: asyncpg.Record) -> ConversationRow:
+def conversation_of(row: asyncpg.Record) -> ConversationRow:
     return ConversationRow(
         conversation=row["conversation"], tenant=row["tenant"], user=row["member"], title=row["title"],
         parent=row["parent"], parent_turn=row["parent_turn"], created_at_ms=row["created_at_ms"],

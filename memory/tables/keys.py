@@ -31,17 +31,17 @@ RETURNING conversation
 class KeyTables(Tables):
     async def create_key(self, tenant: str, user: str, name: str, scopes: Sequence[str], now_ms: int) -> str:
         key_id, key = new_key(secrets.token_bytes)
-        async with self._connection() as connection:
+        async with self._within(tenant) as connection:
             await connection.execute(_CREATE, hash_key(key), key_id, tenant, user, name, list(scopes), now_ms)
         return key
 
     async def verify_key(self, key: str) -> Principal | None:
-        async with self._connection() as connection:
+        async with self._across() as connection:
             row = await connection.fetchrow(_VERIFY, hash_key(key))
         return None if row is None else _principal(row)
 
     async def keys(self, tenant: str = "") -> list[KeyRow]:
-        async with self._connection() as connection:
+        async with self._within(tenant) if tenant else self._across() as connection:
             rows = await connection.fetch(_LIST, tenant)
         return [
             KeyRow(
@@ -52,16 +52,16 @@ class KeyTables(Tables):
         ]  # fmt: skip
 
     async def revoke_key(self, key_id: str, now_ms: int) -> bool:
-        async with self._connection() as connection:
+        async with self._across() as connection:
             return await connection.fetchval(_REVOKE, key_id, now_ms) is not None
 
     async def signing_secret(self, key_id: str) -> tuple[Principal, bytes] | None:
-        async with self._connection() as connection:
+        async with self._across() as connection:
             row = await connection.fetchrow(_IN_FORCE, key_id)
         return None if row is None else (_principal(row), bytes(row["key_hash"]))
 
     async def claim_submit(self, tenant: str, user: str, event_id: str, conversation: str, now_ms: int) -> str:
-        async with self._connection() as connection:
+        async with self._within(tenant) as connection:
             return str(await connection.fetchval(_CLAIM_SUBMIT, tenant, user, event_id, conversation, now_ms))
 
 

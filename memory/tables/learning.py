@@ -69,7 +69,7 @@ ORDER BY accepted_at_ms, begin_offset, messages.position
 class LearningTables(Tables):
     async def examples(self, tenant: str, user: str, vector: Vector, limit: int) -> list[Example]:
         self._check(vector)
-        async with self._connection() as connection:
+        async with self._within(tenant) as connection:
             rows = await connection.fetch(_EXAMPLES, tenant, user, vector, limit)
         return [
             Example(turn=row["turn"], agent=row["agent"], question=row["question"], answer=row["answer"],
@@ -78,17 +78,17 @@ class LearningTables(Tables):
         ]  # fmt: skip
 
     async def habits(self, tenant: str, user: str) -> list[HabitRow]:
-        async with self._connection() as connection:
+        async with self._within(tenant) as connection:
             rows = await connection.fetch(_HABITS, tenant, user)
         return [habit_of(row) for row in rows]
 
     async def experience(self, tenant: str, user: str) -> Experience:
-        async with self._connection() as connection:
+        async with self._within(tenant) as connection:
             rows = await connection.fetch(_EXPERIENCE, tenant, user)
         return Experience([habit_of(row) for row in rows if row["id"] is not None], rows[0]["rated"])
 
     async def readings(self, partitions: Sequence[int], limit: int) -> list[Reading]:
-        async with self._connection() as connection:
+        async with self._across() as connection:
             rows = await connection.fetch(_READINGS, list(partitions), limit)
         return [
             Reading(
@@ -100,25 +100,25 @@ class LearningTables(Tables):
         ]  # fmt: skip
 
     async def asked(self, turn: str, step: str, epoch: int, at_ms: int) -> None:
-        async with self._connection() as connection:
+        async with self._across() as connection:
             await connection.execute(_ASKED, turn, step, epoch, at_ms)
 
     async def unread(self, turn: str, step: str) -> None:
-        async with self._connection() as connection:
+        async with self._across() as connection:
             await connection.execute(_UNREAD, turn, step)
 
     async def messages(self, turn: str) -> tuple[MessageRow, ...]:
-        async with self._connection() as connection:
+        async with self._across() as connection:
             rows = await connection.fetch(_MESSAGES, turn)
         return tuple(message_of(row) for row in rows)
 
     async def unsummarised(self, conversations: Sequence[str]) -> dict[str, Unsummarised]:
-        async with self._connection() as connection:
+        async with self._across() as connection:
             rows = await connection.fetch(_UNSUMMARISED, list(conversations))
         return {row["conversation"]: Unsummarised(row["turns"], row["summary"]) for row in rows}
 
     async def oldest_turns(self, conversation: str, limit: int) -> list[HistoryMessage]:
-        async with self._connection() as connection:
+        async with self._across() as connection:
             rows = await connection.fetch(_OLDEST, [conversation], limit)
         return history_messages(by_turn(rows))
 

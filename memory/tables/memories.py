@@ -3,6 +3,10 @@
 Up to EXACT_ROWS memories of one user are compared one by one, found by the index on (tenant, member): that is exact and
 costs less than walking a graph that holds everybody's. Only above does HNSW answer, filtered while it scans. Both
 branches stand in one statement; the one whose condition is false is never run.
+
+The search by words goes by an index whose keys are a member's own words, and ranks no more than RANKED_ROWS memories
+whatever the member has (`memories_by_words`, migration 0010). It counts in the index how many memories hold each word,
+and leaves out the commonest.
 """
 
 from __future__ import annotations
@@ -18,17 +22,21 @@ if TYPE_CHECKING:
 
 # 4,000 vectors of 384 halves are 3 MB read and about 2 ms of arithmetic.
 EXACT_ROWS: Final = 4_000
+# A word of a question that more of a user's memories hold than WORD_ROWS is not searched for, as long as there are
+# others: of 40,000 memories that is a word in every 80th. RANKED_ROWS take about 4 ms to be fetched and ranked.
+WORD_ROWS: Final = 500
+RANKED_ROWS: Final = 1_500
+ASKED_WORDS: Final = 24
 # Words beyond this do not make a search by words better, only slower.
 QUESTION_CHARACTERS: Final = 4_000
 _MINE: Final = """tenant = $1 AND member = $2 AND ($6 = '' OR conversation <> $6)
   AND superseded_by = '' AND (turn = '' OR turn <> ALL ($8::text[]))"""
-# A question's words are joined by "or" (they come joined by "and"): one that is missing must not hide the memory.
 # "+ 0" keeps the planner from answering the exact branch by the graph. "ORDER BY at_ms" has the counting go by the
 # index alone, where the planner would rather read rows until it has enough.
+# What is found is joined by a plain column: row-level security trusts no index with a condition that might leak what it
+# looks at, and `coalesce` counts as one.
 _RECALL: Final = f"""
-WITH question AS (
-    SELECT replace(plainto_tsquery('english', $4)::text, ' & ', ' | ')::tsquery AS words
-), amount AS (
+WITH amount AS (
     SELECT count(*) > $7 AS is_large
     FROM (SELECT 1 FROM memories WHERE tenant = $1 AND member = $2 ORDER BY at_ms LIMIT $7 + 1) AS few
 ), nearest AS (
@@ -42,18 +50,18 @@ WITH question AS (
          ORDER BY embedding <=> $3::vector::halfvec LIMIT $5)
     ) AS found
 ), worded AS (
-    SELECT id, score, row_number() OVER (ORDER BY score DESC, id) AS text_rank FROM (
-        SELECT id, ts_rank_cd(lexemes, words, 1) AS score FROM memories, question
-        WHERE {_MINE} AND lexemes @@ words
-        ORDER BY score DESC, id LIMIT $5
-    ) AS found
+    SELECT id, score, row_number() OVER (ORDER BY score DESC, id) AS text_rank
+    FROM memories_by_words($2, $4, $5, $6, $8, $9, $10, $11)
+), found AS (
+    SELECT id, max(vector_rank) AS vector_rank, max(text_rank) AS text_rank, max(score) AS score FROM (
+        SELECT id, vector_rank, 0 AS text_rank, 0 AS score FROM nearest
+        UNION ALL SELECT id, 0, text_rank, score FROM worded
+    ) AS each GROUP BY id
 )
-SELECT memories.id, layer, text, speaker, context, conversation, turn, at_ms, valid_from_ms, valid_to_ms, superseded_by,
-       confidence, subject, attribute, value,
-       1 - (embedding <=> $3::vector::halfvec) AS similarity, coalesce(score, 0) AS text_score,
-       coalesce(vector_rank, 0) AS vector_rank, coalesce(text_rank, 0) AS text_rank
-FROM nearest FULL JOIN worded USING (id)
-JOIN memories ON memories.tenant = $1 AND memories.id = coalesce(nearest.id, worded.id)
+SELECT id, layer, text, speaker, context, conversation, turn, at_ms, valid_from_ms, valid_to_ms, superseded_by,
+       confidence, subject, attribute, value, 1 - (embedding <=> $3::vector::halfvec) AS similarity,
+       score AS text_score, vector_rank, text_rank
+FROM found JOIN memories USING (id) WHERE tenant = $1
 """  # noqa: S608 - put together from constants
 _STORED: Final = """
 SELECT id, layer, text, speaker, context, conversation, turn, at_ms, valid_from_ms, valid_to_ms, superseded_by,
@@ -67,26 +75,30 @@ _KNOWN: Final = f"{_STORED} AND id = ANY ($3::text[])"
 class MemoryTables(Tables):
     exact_rows: int = EXACT_ROWS
     """Up to how many memories of one user the search by vector is exact."""
+    word_rows: int = WORD_ROWS
+    """Up to how many memories of one user may hold a word that the search by words goes by."""
+    ranked_rows: int = RANKED_ROWS
+    """How many memories the search by words ranks at most."""
 
     async def recall(
         self, tenant: str, user: str, vector: Vector, text: str, limit: int, exclude_conversation: str = "",
         exclude_turns: Sequence[str] = (),
     ) -> list[Candidate]:  # fmt: skip
         self._check(vector)
-        async with self._connection() as connection:
+        async with self._within(tenant) as connection:
             rows = await connection.fetch(
                 _RECALL, tenant, user, vector, storable(text[:QUESTION_CHARACTERS]), limit, exclude_conversation,
-                self.exact_rows, list(exclude_turns),
+                self.exact_rows, list(exclude_turns), self.word_rows, self.ranked_rows, ASKED_WORDS,
             )  # fmt: skip
         return [_candidate(row) for row in rows]
 
     async def memories(self, tenant: str, user: str, limit: int, conversation: str = "") -> list[Candidate]:
-        async with self._connection() as connection:
+        async with self._within(tenant) as connection:
             rows = await connection.fetch(_LIST, tenant, user, limit, conversation)
         return [_candidate(row) for row in rows]
 
     async def known_memories(self, tenant: str, user: str, ids: Sequence[str]) -> list[Candidate]:
-        async with self._connection() as connection:
+        async with self._within(tenant) as connection:
             rows = await connection.fetch(_KNOWN, tenant, user, [storable(name) for name in ids])
         return [_candidate(row) for row in rows]
 

@@ -53,12 +53,12 @@ Said = TurnRecord | ConversationRow | MemoryRow | ExampleRow | Observed | Edit |
 
 class ProjectionTables(Tables):
     async def position(self, partition: int) -> int:
-        async with self._connection() as connection:
+        async with self._across() as connection:
             row = await connection.fetchrow(_POSITION, self._epoch, partition)
         return -1 if row is None else int(row["position"])
 
     async def resume_offset(self, partition: int) -> int | None:
-        async with self._connection() as connection:
+        async with self._across() as connection:
             row = await connection.fetchrow(_POSITION, self._epoch, partition)
         return None if row is None else int(row["resume"])
 
@@ -94,6 +94,8 @@ class ProjectionTables(Tables):
     ) -> None:
         kept = [row for row in rows if not isinstance(row, Said) or _said_at_ms(row) > _forgotten_until(row, forgotten)]
         if kind is TurnRecord:
+            stays = {row.turn for row in kept}
+            await writing.clear_claims(connection, [row.turn for row in rows if row.turn not in stays])
             await writing.write_turns(connection, self._epoch, partition, kept)
         elif kind is ConversationRow:
             await writing.write_conversations(connection, kept)

@@ -27,15 +27,15 @@ class SkillTables(Tables):
     async def upsert_skill(self, manifest: SkillManifest, vector: Vector) -> None:
         self._check(vector)
         whole = msgspec.to_builtins(manifest)
-        async with self._connection() as connection:
+        async with self._across() as connection:
             await connection.execute(_UPSERT, manifest.name, manifest.version, whole, list(manifest.tenants), vector)
 
     async def withdraw_skill(self, name: str) -> None:
-        async with self._connection() as connection:
+        async with self._across() as connection:
             await connection.execute(_WITHDRAW, name)
 
     async def nearest_skills(self, tenant: str, vector: Vector, limit: int) -> list[tuple[str, float]]:
         self._check(vector)
-        async with self._connection() as connection:
+        async with self._within(tenant) as connection:
             rows = await connection.fetch(_NEAREST, tenant, vector, limit)
         return [(row["skill"], row["score"]) for row in rows]

@@ -49,8 +49,8 @@ WHERE conversations.conversation = given.conversation AND NOT deleted
 """
 _CLEAR_MESSAGES: Final = "DELETE FROM messages WHERE turn = ANY ($1::text[])"
 _MESSAGES: Final = """
-INSERT INTO messages SELECT * FROM unnest(
-    $1::text[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[]
+INSERT INTO messages (turn, position, role, kind, call_id, name, status, text, tenant) SELECT * FROM unnest(
+    $1::text[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[]
 )
 """
 _MEMORIES: Final = """
@@ -97,6 +97,8 @@ _ERASE: Final = (
     "DELETE FROM examples WHERE tenant = $1 AND member = $2 AND at_ms <= $3",
     "DELETE FROM turns WHERE tenant = $1 AND member = $2 AND accepted_at_ms <= $3",
     "DELETE FROM conversations WHERE tenant = $1 AND member = $2 AND created_at_ms <= $3",
+    """DELETE FROM service_quotas WHERE key_id IN
+       (SELECT key_id FROM api_keys WHERE tenant = $1 AND member = $2 AND created_at_ms <= $3)""",
     "DELETE FROM api_keys WHERE tenant = $1 AND member = $2 AND created_at_ms <= $3",
 )
 _ERASE_SUBMITS: Final = "DELETE FROM submit_claims WHERE tenant = $1 AND member = $2"
@@ -140,13 +142,22 @@ async def write_turns(connection: Connection, topic_epoch: int, partition: int, 
         return
     await connection.execute(_CLEAR_MESSAGES, [record.turn for record in stored])
     messages = _columns(
-        (record.turn, row.index, row.role, row.kind, row.call_id, row.name, row.status, storable(row.text))
+        (
+            record.turn, row.index, row.role, row.kind, row.call_id, row.name, row.status, storable(row.text),
+            record.tenant,
+        )
         for record in stored
         for row in record.messages
-    )
+    )  # fmt: skip
     if messages:
         await connection.execute(_MESSAGES, *messages)
     await connection.execute(_USED, *_columns(_last_uses(stored)))
+
+
+async def clear_claims(connection: Connection, turns: Sequence[str]) -> None:
+    """Claims of calls of turns that are not stored, since their member was forgotten while they ran."""
+    if turns:
+        await connection.execute(_CLEAR_CLAIMS, list(turns))
 
 
 async def write_memories(connection: Connection, rows: Sequence[MemoryRow], *, obeying: bool = True) -> None:
@@ -185,7 +196,7 @@ async def forget(connection: Connection, row: MemberForgotten) -> None:
     """Erases what was said up to `at_ms`, and remembers (by a hash) that nothing of it may come again."""
     await connection.execute(_FORGET, member_hash(row.tenant, row.user), row.at_ms)
     gone = await connection.fetch(_GONE, row.tenant, row.user, row.at_ms)
-    await connection.execute(_CLEAR_CLAIMS, [turn["turn"] for turn in gone])
+    await clear_claims(connection, [turn["turn"] for turn in gone])
     for statement in _ERASE:
         await connection.execute(statement, row.tenant, row.user, row.at_ms)
     await connection.execute(_ERASE_SUBMITS, row.tenant, row.user)

@@ -135,3 +135,14 @@ class ConversationEdit(Event, frozen=True, kw_only=True):
     at_ms: int
     title: str = ""
     delete: bool = False
+
+
+@event("member.forget", "turns")
+class MemberForget(Event, frozen=True, kw_only=True):
+    """Everything that is held of a member is to be erased. conversation: the member's own (ids.member_conversation)."""
+
+    conversation: str
+    tenant: str
+    user: str
+    at_ms: int
+    event_id: str = ""

@@ -274,6 +274,14 @@ async def with_store(server: str, work: Callable[[PostgresStore], Any]) -> Any:
             await store.close()
 
 
+def bounded(store: PostgresStore, chosen: argparse.Namespace) -> PostgresStore:
+    """The store as it is for members with many more memories than a dialogue has."""
+    for bound in ("exact_rows", "word_rows", "ranked_rows"):
+        if getattr(chosen, bound) is not None:
+            setattr(store, bound, getattr(chosen, bound))
+    return store
+
+
 async def run(server: str, chosen: argparse.Namespace) -> dict[str, Any]:
     figures: dict[str, Any] = {
         "ingest_stubbed_messages_per_s": await with_store(
@@ -287,7 +295,9 @@ async def run(server: str, chosen: argparse.Namespace) -> dict[str, Any]:
     try:
         dialogues = load(chosen.locomo)[: chosen.dialogues]
         figures["embedder"] = embedder.name
-        figures["dialogues"] = await with_store(server, lambda store: measure_dialogues(store, embedder, dialogues))
+        figures["dialogues"] = await with_store(
+            server, lambda store: measure_dialogues(bounded(store, chosen), embedder, dialogues)
+        )
     finally:
         await embedder.close()
     return figures
@@ -299,6 +309,9 @@ def main() -> None:
     parser.add_argument("--dialogues", type=int, help="only the first so many of it")
     parser.add_argument("--turns", type=int, default=INGEST_TURNS, help="turns for the rate of ingest")
     parser.add_argument("--threads", type=int, default=1, help="cores for the embedder")
+    parser.add_argument("--exact-rows", type=int, help="the graph answers members with more memories")
+    parser.add_argument("--word-rows", type=int, help="words that more memories hold are not searched for")
+    parser.add_argument("--ranked-rows", type=int, help="the search by words ranks so many at most")
     parser.add_argument("--out", type=Path, default=Path("bench-results/memory.json"), help="the figures as JSON")
     chosen = parser.parse_args()
     with postgres_server() as server:

@@ -22,6 +22,7 @@ from streams.events.intake import (
     CallResult,
     ConversationEdit,
     FactPublish,
+    MemberForget,
     TurnCancel,
     TurnOptions,
     TurnSteer,
@@ -85,6 +86,7 @@ def said_for(member: tuple[str, str], conversation: str, turn: str, number: int)
         yield "an edit", ConversationEdit(
             conversation=conversation, tenant=tenant, user=user, at_ms=T0, title=title, delete=delete
         )  # fmt: skip
+    yield "a forgetting", MemberForget(conversation=conversation, tenant=tenant, user=user, at_ms=T0)
     if tenant:
         yield "a result", CallResult(turn=turn, call=0, claim=1, at_ms=T0, result='"false"', tenant=tenant)
 
