@@ -12,6 +12,7 @@ import pytest
 
 from memory.embed import HashEmbedder
 from memory.habits import habit_id
+from memory.memory_store import MemoryStore
 from memory.rows import Change, Observed
 from streams import ids
 from streams.events.editing import MemoryEdit, MemoryEdited
@@ -157,6 +158,35 @@ async def test_what_a_person_tells_is_remembered_once() -> None:
         assert (await world.http.delete(f"/v1/memories/{row['id']}")).status_code == 202
         await world.told(3)
         assert "I am allergic to nuts" not in await world.memories("?revisions=true")
+
+
+async def test_memory_built_again_from_the_log_obeys_what_was_said_of_it() -> None:
+    async with scene() as world:
+        await world.ask("I have a cat called Mia")
+        rows = await world.memories()
+        cat = next(row for text, row in rows.items() if text == "I have a cat called Mia")
+        await world.http.post(f"/v1/memories/{rows[SAID]['id']}", json={"text": "My sister Lin lives in Bern"})
+        await world.http.delete(f"/v1/memories/{cat['id']}")
+        await world.http.post("/v1/memories", json={"text": "I am allergic to nuts"})
+        await world.told(3)
+        kept = await state(world.rig.store)
+        assert not [text for text in kept if "Mia" in text]
+        await world.worker.stop()
+        again = MemoryStore()
+        again.follow(world.rig.bus.epoch)
+        worker = MemoryWorker(world.rig.bus, again, HashEmbedder(again.dimensions))
+        await worker.join()
+        while await worker.step(wait_ms=1):
+            pass
+        await worker.flush()
+        await worker.stop()
+        assert await state(again) == kept
+
+
+async def state(store: MemoryStore) -> dict[str, tuple[str, str, int | None]]:
+    """Every memory of ada's, by what it says: its id, what took its place, and when."""
+    rows = await store.memories("acme", "ada", 99)
+    return {row.text: (row.id, row.superseded_by, row.valid_to_ms) for row in rows}
 
 
 async def test_memories_are_their_persons_alone() -> None:
