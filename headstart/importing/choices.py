@@ -51,9 +51,14 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
             )  # fmt: skip
         return effect, compensate
 
-    def approval(self, name: str) -> bool:
-        """Whether a person is asked first."""
-        return _any((name,), self.approvals)
+    def approval(self, name: str, effect: str) -> bool:
+        """Whether a person is asked first. Raises InvalidInput (`not_convertible`) for a skill that was named and has
+        another effect than those that can wait for somebody; a pattern passes over it."""
+        if effect == "irreversible":
+            return _any((name,), self.approvals)
+        if name in self.approvals:
+            raise unconvertible(f"it is {effect}, so nobody can be asked first", f"--effect {name}=irreversible")
+        return False
 
 
 class LeftOut(msgspec.Struct, frozen=True):

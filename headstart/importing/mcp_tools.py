@@ -75,12 +75,13 @@ def _tool(tool: Json, label: str, name: str, choices: Choices, server: str, note
     hints = tool.get("annotations") or {}
     effect, compensate = choices.effect(name, "pure" if hints.get("readOnlyHint") is True else "irreversible")
     late = effect == "irreversible"
+    approval = choices.approval(name, effect) or (late and hints.get("destructiveHint") is True)
     title = str(tool.get("title") or hints.get("title") or label)
     description = " ".join(str(tool.get("description") or title).split())
     manifest = SkillManifest(
         name=name, version="", description=description[:LONGEST_DESCRIPTION],
         parameters=parameters, owner=choices.owner or owner_name(server), bus=True, effect=effect,
-        compensate=compensate, approval=choices.approval(name) or (late and hints.get("destructiveHint") is True),
+        compensate=compensate, approval=approval,
         fire_on=() if late else tuple(parameters.get("required", ())), timeout_ms=choices.timeout_ms,
         idempotent_key=effect != "pure" and hints.get("idempotentHint") is True, tenants=choices.tenants,
         returns=_returns(tool.get("outputSchema"), name, notes) if choices.returns else {},

@@ -28,7 +28,7 @@ import msgspec
 from headstart.importing.choices import Choices, Imported, LeftOut, unconvertible
 from headstart.importing.naming import owner_name, skill_name
 from headstart.importing.parameters import Parameters
-from headstart.importing.schemas import Schema, Schemas, resolve
+from headstart.importing.schemas import Schema, Schemas, resolve, table
 from headstart.service_registration import versioned
 from streams.errors import InvalidInput
 from streams.events.binding import Credential, HttpBinding
@@ -90,17 +90,13 @@ class _Reading:
         self.notes: list[str] = []
         self._document, self._choices, self._source = document, choices, source
         self._old = str(document["openapi"]).startswith("3.0")
-        info = document.get("info")
-        self._title = str(info.get("title", "")) if isinstance(info, Mapping) else ""
+        self._title = str(table(document.get("info")).get("title", ""))
 
     def operations(self) -> Iterator[tuple[str, str, Mapping[str, Any], Mapping[str, Any]]]:
         """(path, method, path item, operation), in the document's order."""
-        paths = self._document.get("paths")
-        for path, given in paths.items() if isinstance(paths, Mapping) else ():
-            item = given
-            if isinstance(given, Mapping) and isinstance(given.get("$ref"), str):
-                item = resolve(self._document, given["$ref"])
-            for method, operation in item.items() if isinstance(item, Mapping) else ():
+        for path, given in table(self._document.get("paths")).items():
+            item = table(resolve(self._document, given["$ref"]) if "$ref" in table(given) else given)
+            for method, operation in item.items():
                 if str(method).upper() in METHODS and isinstance(operation, Mapping):
                     yield str(path), str(method).upper(), item, operation
 
@@ -110,8 +106,7 @@ class _Reading:
 
     def name(self, path: str, method: str, operation: Mapping[str, Any]) -> str:
         label = self.label(path, method, operation)
-        said = operation.get(EXTENSION)
-        owned = said.get("name") if isinstance(said, Mapping) else None
+        owned = table(operation.get(EXTENSION)).get("name")
         return self._choices.names.get(label) or str(owned or skill_name(label, self._choices.prefix))
 
     def manifest(
@@ -180,7 +175,7 @@ class _Reading:
         late = effect == "irreversible"
         return {
             "effect": effect, "compensate": compensate, "fire_on": () if late else said.get("fire_on", required),
-            "approval": self._choices.approval(name) or (late and said.get("approval") is True),
+            "approval": self._choices.approval(name, effect) or (late and said.get("approval") is True),
         }  # fmt: skip
 
     def _description(self, operation: Mapping[str, Any], method: str, path: str) -> str:
@@ -215,27 +210,22 @@ class _Reading:
             (found for holder in (operation, item, self._document) if (found := _list(holder, "servers"))),
             [{"url": "/"}],
         )
-        server = servers[0] if isinstance(servers[0], Mapping) else {}
-        variables = server.get("variables")
+        server = table(servers[0])
         url = str(server.get("url", "/"))
-        for name, variable in variables.items() if isinstance(variables, Mapping) else ():
-            if isinstance(variable, Mapping):
-                url = url.replace(f"{{{name}}}", str(variable.get("default", "")))
+        for name, variable in table(server.get("variables")).items():
+            url = url.replace(f"{{{name}}}", str(table(variable).get("default", "")))
         if "{" in url:
             raise unconvertible("its server's address has variables without a default", "say --server URL")
         return urljoin(self._source, url) if urlsplit(self._source).scheme in ("http", "https") else url
 
     def _answers(self, operation: Mapping[str, Any]) -> tuple[Schema, str]:
         """(returns, accept). Only one kind of answer can be promised; text has no schema here."""
-        responses = operation.get("responses")
-        fine: list[Mapping[str, Any]] = []
-        for status, given in responses.items() if isinstance(responses, Mapping) else ():
-            if str(status).startswith("2"):
-                one = (
-                    resolve(self._document, given["$ref"]) if isinstance(given, Mapping) and "$ref" in given else given
-                )
-                fine.append(one if isinstance(one, Mapping) else {})
-        contents = [content for one in fine if isinstance(content := one.get("content"), Mapping) and content]
+        fine = [
+            table(resolve(self._document, given["$ref"]) if "$ref" in table(given) else given)
+            for status, given in table(operation.get("responses")).items()
+            if str(status).startswith("2")
+        ]
+        contents = [content for one in fine if (content := table(one.get("content")))]
         kinds = list(dict.fromkeys(str(kind) for content in contents for kind in content))
         taken = [kind for kind in kinds if is_json(kind) or kind.startswith("text/")]
         if kinds and not taken and "*/*" not in kinds:
@@ -248,7 +238,7 @@ class _Reading:
             return {}, accept
         giving = Schemas(self._document, self._old, hidden="writeOnly")
         try:
-            schema = giving.convert(json[0].get("schema", {}) if isinstance(json[0], Mapping) else {})
+            schema = giving.convert(table(json[0]).get("schema", {}))
         except InvalidInput as error:
             self.notes.append(
                 f"{operation.get('operationId', 'an operation')}: its answers are not checked: {error.message}"
@@ -275,12 +265,11 @@ class _Reading:
         raise unconvertible(f"it asks for {schemes}", f"say --secret {scheme}=NAME, a name in HEADSTART_SKILL_SECRETS")
 
     def _credential(self, scheme: str, secret: str) -> Credential:
-        declared = resolve(
-            self._document, f"#/components/securitySchemes/{scheme.replace('~', '~0').replace('/', '~1')}"
-        )
-        if isinstance(declared, Mapping) and isinstance(declared.get("$ref"), str):
-            declared = resolve(self._document, declared["$ref"])
-        kind = declared.get("type") if isinstance(declared, Mapping) else None
+        place = f"#/components/securitySchemes/{scheme.replace('~', '~0').replace('/', '~1')}"
+        declared = table(resolve(self._document, place))
+        if "$ref" in declared:
+            declared = table(resolve(self._document, declared["$ref"]))
+        kind = declared.get("type")
         if kind == "apiKey":
             return Credential(secret=secret, name=str(declared.get("name")), place=str(declared.get("in")))
         if kind in ("oauth2", "openIdConnect"):

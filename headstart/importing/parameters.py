@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from headstart.importing.choices import unconvertible
 from headstart.importing.naming import parameter_name
-from headstart.importing.schemas import Schema, Schemas, resolve
+from headstart.importing.schemas import Schema, Schemas, resolve, table
 from streams.events.binding import Placement
 from workers.skills.binding import FORM, RESERVED_HEADERS, is_json
 
@@ -72,7 +72,7 @@ class Parameters:
 
     def add_body(self, body: Any) -> None:
         """The operation's requestBody. Raises InvalidInput (`not_convertible`)."""
-        content = self._meant(body).get("content", {})
+        content = table(self._meant(body).get("content"))
         media = next((name for name in content if is_json(name)), FORM if FORM in content else "")
         if not media:
             kinds = ", ".join(map(str, content)) or "nothing"
@@ -80,7 +80,7 @@ class Parameters:
                 f"its body is {kinds[:100]}", "only JSON and forms can be sent; write a service for it, or leave it out"
             )
         self.content_type = media
-        schema = self._schemas.convert(content[media].get("schema", {}))
+        schema = self._schemas.convert(table(content[media]).get("schema", {}))
         members = self._members_of(schema)
         if members is not None:
             properties, required = members
@@ -137,7 +137,7 @@ class Parameters:
             media, described = next(iter(content.items()))
             if not is_json(media):
                 raise unconvertible(f"its parameter {name} is {media}", "only JSON can be put into a parameter")
-            return self._schema_of(self._schemas.convert(described.get("schema", {}))), "json"
+            return self._schema_of(self._schemas.convert(table(described).get("schema", {}))), "json"
         schema = self._schema_of(self._schemas.convert(one.get("schema", {})))
         kind = self._schemas.resolved(schema).get("type")
         written = str(one.get("style", _USUAL_STYLE[place]))

@@ -35,8 +35,15 @@ _FOREIGN: Final = ("$dynamicRef", "$recursiveRef", "$id")
 _SCALARS: Final = ("string", "integer", "number", "boolean")
 
 
-def resolve(root: Any, reference: str) -> Any:
+def table(node: Any) -> Mapping[str, Any]:
+    """A node that ought to be an object; an empty one where it is none."""
+    return node if isinstance(node, Mapping) else {}
+
+
+def resolve(root: Any, reference: Any) -> Any:
     """What a reference inside a document names. Raises InvalidInput (`not_convertible`) when nothing does."""
+    if not isinstance(reference, str):
+        raise unconvertible("one of its references is no text", "mend the document")
     if not reference.startswith("#"):
         raise unconvertible(
             "it refers to another document", "bundle the documents into one first (redocly bundle, swagger-cli bundle)"

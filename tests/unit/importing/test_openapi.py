@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import random
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +207,10 @@ def test_choices_go_before_the_document_and_that_before_the_rules() -> None:
     assert (changed.effect, changed.approval, changed.examples) == ("pure", False, ("send it",))
     [undone] = imported(document(said, method="post"), effects={"send_it": "reversible:unsend"}).manifests
     assert undone.compensate == "unsend"
+    [asked] = imported(document({}), approvals=("*",)).manifests
+    assert not asked.approval
+    [refused] = imported(document({}), approvals=("get_x",)).left_out
+    assert "--effect get_x=irreversible" in str(refused)
     [named] = imported(document(said, method="post"), prefix="mail", approvals=("*",)).manifests
     assert (named.name, named.approval) == ("mail_send_it", True)
     [other] = imported(document(said, method="post"), names={"sendIt": "post_it"}, owner="post").manifests
@@ -303,3 +309,35 @@ def test_names() -> None:
         "query_id", "query_id_2",
     ]  # fmt: skip
     assert owner_name("My API (v2)") == "my-api-v2"
+
+
+JUNK: list[Any] = [
+    None, 1, "x", [], {}, True, ["x"], {"$ref": 1}, {"$ref": "#/nope"}, [{"a": 1}], {"type": 7}, "", -1.5, [None],
+]  # fmt: skip
+
+
+def places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The path of every node below this one."""
+    steps = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    return [found for key, below in steps for found in [(*path, key), *places(below, (*path, key))]]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_broken_document_is_refused_and_never_a_defect(seed: int) -> None:
+    """Whatever stands at any place of it: its operations are imported or left out by name."""
+    chance = random.Random(seed)
+    whole = read_document(str(CONTRACT))
+    whole["paths"] = dict(chance.sample(sorted(whole["paths"].items()), 4))
+    everywhere = places(whole)
+    for _ in range(40):
+        broken = copy.deepcopy(whole)
+        *path, last = chance.choice(everywhere)
+        node = broken
+        for step in path:
+            node = node[step]
+        node[last] = chance.choice(JUNK)
+        try:
+            found = imported(broken, secrets=SECRETS)
+        except InvalidInput:
+            continue
+        assert all(problems(manifest) == [] for manifest in found.manifests)
