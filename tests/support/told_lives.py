@@ -9,7 +9,7 @@ from memory.habits import habit_id
 from memory.postgres import PostgresStore
 from streams import ids
 from streams.events import Event, InputItem
-from streams.events.conversation import ConversationOpened, FactPublished
+from streams.events.conversation import ConversationOpened, FactPublished, FactTaken
 from streams.events.editing import MemoryEdited
 from streams.events.generating import AnswerDelta, AnswerStarted
 from streams.events.rating import FeedbackGiven
@@ -51,15 +51,23 @@ class Teller:
                 conversation=conversation, turn=turn, tenant=self.tenant, user=self.user, rating="good", share=True,
                 at_ms=at_ms + 2_000,
             ))  # fmt: skip
-            await self.note(conversation, FactPublished(
-                conversation=conversation, tenant=self.tenant, user=self.user, kind="invoice", service="billing",
-                text=f"The invoice of {self.mark} is paid.", at_ms=at_ms + 3_000,
-            ))  # fmt: skip
+            await self._fact(conversation, at_ms + 3_000)
         home = ids.member_conversation(self.tenant, self.user, 2)
         habit = habit_id(self.tenant, self.user, "agent", AGENT)
         await self.note(home, MemoryEdited(
             conversation=home, tenant=self.tenant, user=self.user, item=habit,
             text=f"{self.mark} asks the companion", at_ms=at_ms + 4_000,
+        ))  # fmt: skip
+
+    async def _fact(self, conversation: str, at_ms: int) -> None:
+        """A service's fact, and what became of it."""
+        place = await self.note(conversation, FactPublished(
+            conversation=conversation, tenant=self.tenant, user=self.user, kind="invoice", service="billing",
+            text=f"The invoice of {self.mark} is paid.", at_ms=at_ms,
+        ))  # fmt: skip
+        await self.note(conversation, FactTaken(
+            conversation=conversation, fact=place, kind="invoice", service="billing", agent=AGENT, policy="remember",
+            moment="after_end", outcome="remembered", at_ms=at_ms, text=f"The invoice of {self.mark}",
         ))  # fmt: skip
 
     async def come_back(self, at_ms: int) -> str:
@@ -84,11 +92,13 @@ class Teller:
         await answer.write(AnswerDelta(text=f"I shall remember {self.mark}.", index=0))
         await course.write(TurnCompleted(at_ms=at_ms + 900))
 
-    async def note(self, conversation: str, event: Event) -> None:
+    async def note(self, conversation: str, event: Event) -> str:
+        """A fact outside of any turn; gives its id."""
         writer = StageWriter(self.bus, conversation, conversation, NOTE, 0, "turns/test")
-        writer._seq = 1_000 + self._noted  # a note's place is made of its command
+        writer._seq = number = 1_000 + self._noted  # a note's place is made of its command
         self._noted += 1
         await writer.write(event)
+        return f"{conversation}/{NOTE}/0/{number}"
 
     async def ask_the_store(self, store: PostgresStore) -> str:
         """What comes to the database by itself and not through the log. Gives the key."""
