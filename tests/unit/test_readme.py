@@ -31,7 +31,8 @@ def test_the_readme_names_commands() -> None:
 def test_each_headstart_command_exists(line: str) -> None:
     words = [word for word in shlex.split(line)[1:] if not word.startswith("-")]
     options = [word for word in shlex.split(line)[1:] if word.startswith("--") and word != "--help"]
-    command = words[:2] if words[0] in ("publish", "memory", "dead", "keys", "agents") else words[:1]
+    groups = ("publish", "memory", "dead", "keys", "agents", "skill", "new")
+    command = words[:2] if words[0] in groups else words[:1]
     result = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.output
     for option in options:
