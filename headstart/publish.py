@@ -44,7 +44,9 @@ def turn(
 
 
 def fact(
-    conversation: Annotated[str, typer.Argument(help="the conversation it belongs to")],
+    conversation: Annotated[
+        str, typer.Argument(help="the conversation it belongs to; - for the one that the member used last")
+    ],
     kind: Annotated[str, typer.Argument(help="what happened, such as job.posted")],
     text: Annotated[str, typer.Argument(help="the same in words")],
     user: User = "me",
@@ -56,7 +58,9 @@ def fact(
     particulars = _object(data)
     offset = _run(
         tenant,
-        lambda publisher: publisher.fact(user, conversation, kind, text, data=particulars, event_id=event_id),
+        lambda publisher: publisher.fact(
+            user, "" if conversation == "-" else conversation, kind, text, data=particulars, event_id=event_id
+        ),
     )
     typer.echo(str(offset))
 

@@ -80,8 +80,8 @@ class Publisher:
         self, user: str, conversation: str, kind: str, text: str, *, data: Mapping[str, Any] | None = None,
         event_id: str = "",
     ) -> int:  # fmt: skip
-        """Publishes a fact into a member's conversation and gives its offset. Raises as `turn`, and InvalidInput
-        (`fact_too_large`) over FACT_BYTES."""
+        """Publishes a fact into a member's conversation and gives its offset. conversation "": the one that they used
+        last. Raises as `turn`, and InvalidInput (`fact_too_large`) over FACT_BYTES."""
         now_ms = self._now_ms()
         fact = FactPublish(
             conversation=conversation, tenant=self._tenant, user=user, kind=kind, text=text, at_ms=now_ms,
@@ -97,6 +97,7 @@ class Publisher:
         return await self._publish(conversation, fact, ids.digest_hex("fact", conversation, user, identity)[:32])
 
     async def _publish(self, conversation: str, event: Event, identity: str) -> int:
-        extra = signed(event, identity, TURNS.name, conversation, self._api_key)
-        partition = ids.partition_of(conversation)
-        return await self._bus.publish(TURNS.name, partition, conversation, event, identity, self._source, extra)
+        key = conversation or identity
+        extra = signed(event, identity, TURNS.name, key, self._api_key)
+        partition = ids.partition_of(conversation) if conversation else int(identity[:8], 16) % self._bus.partitions
+        return await self._bus.publish(TURNS.name, partition, key, event, identity, self._source, extra)

@@ -171,7 +171,7 @@ class Settings:
         "SERVICE_QUOTA",
         integer(1, 1_000_000),
         "600",
-        "turns and facts that one turns worker takes from one service key a minute; a key may have its own",
+        "turns and facts that are taken from one service key a minute, by all turns workers; a key may have its own",
     )
     log_level: str = variable(
         "LOG_LEVEL", choice("debug", "info", "warning", "error"), "info", "the least important lines that are logged"

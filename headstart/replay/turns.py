@@ -13,6 +13,7 @@ from streams.events import Event
 from streams.events.turn import TurnAccepted, TurnAdopted, TurnEnd
 from streams.fence import NOTE, Fence
 from streams.taken import Taken, taken
+from workers.planning.addressing import HEADER
 
 TURN = "turn"
 
@@ -139,7 +140,7 @@ def conversations(events: Iterable[Record], commands: Iterable[Record] = ()) -> 
         log.records.append(record)
         _feed(log, record, fences.setdefault(record.partition, Fence()))
     for record in sorted(commands, key=lambda record: (record.partition, record.offset)):
-        key = (record.key or b"").decode()
+        key = record.header(HEADER) or (record.key or b"").decode()
         if key in found:
             found[key].commands.append(record)
     return found

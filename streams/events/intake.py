@@ -113,7 +113,9 @@ class CallResult(Event, frozen=True, kw_only=True):
 
 @event("fact.publish", "turns")
 class FactPublish(Event, frozen=True, kw_only=True):
-    """A service's fact for a member: something happened outside (a job was posted, a payment failed)."""
+    """A service's fact for a member: something happened outside (a job was posted, a payment failed).
+
+    conversation: "" stands for the one that the member used last. at_ms: when it was published."""
 
     conversation: str
     tenant: str

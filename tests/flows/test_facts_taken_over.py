@@ -223,3 +223,26 @@ async def test_what_waits_holds_the_position_back(monkeypatch: pytest.MonkeyPatc
         [due] = partition.view.facts.of(course.conversation)
         assert partition.positions()[1] == due.offset
         assert due.offset < partition.next_offset or due.offset == partition.next_offset - 1
+
+
+@pytest.mark.asyncio
+async def test_a_fact_for_a_member_goes_to_the_conversation_they_used_last() -> None:
+    async with fact_course() as course:
+        owner = await course.scene.owner()
+        await course.publisher.fact("ada", "", "tell.early", HAPPENED)
+        assert await course.dead_letter() == "unknown_member"
+        await course.come_to("planning")
+        await course.stored()
+        for _ in range(2):  # sent again it is the same one
+            await course.publisher.fact("ada", "", "tell.x", HAPPENED, event_id="once")
+        await course.heard(owner)
+        await course.publish("remember", 1)
+        await course.heard(owner, 2)
+        await course.go_on("planning")
+        taken = await course.taken(2)
+        assert {(one.kind, one.outcome, one.moment) for one in taken} == {
+            ("tell.x", "told", "planning"), ("remember.x", "remembered", "planning"),
+        }  # fmt: skip
+        assert said(course.asked["answer"]).count(HAPPENED) == 1
+        assert len(course.taken_so_far()) == 2
+        await course.replays()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -24,13 +25,14 @@ from streams.events.intake import FACT_BYTES, CallResult, FactPublish, TurnOptio
 from streams.events.registering import SkillPointed, SkillRegistered
 from streams.events.turn import TurnFailed
 from streams.signing import signed
+from streams.topology import DAY_MS
 from tests.support.bus_services import AGENT, SECRET, TENANT, Rig, rig
 from workers.generation.scripted_engine import Rule, When
 from workers.planning.owner import TurnOwner
 
 pytestmark = pytest.mark.asyncio
 OPTIONS = TurnOptions(agent="companion")
-T0 = 1_763_700_000_000
+T0 = time.time_ns() // 1_000_000  # records count for some days
 
 
 class Scene:
@@ -108,7 +110,7 @@ async def test_forged_tenants_wrong_signatures_replays_and_giants(scene: Scene) 
     plain = await world.store.create_key(TENANT, "ada", "test", ("chat",), T0)
     mine = scene.signed(fact)
     forged_text = scene.fact(text="another text")
-    giant = scene.fact(text="x" * FACT_BYTES)
+    giant, old = scene.fact(text="x" * FACT_BYTES), scene.fact(at_ms=T0 - 14 * DAY_MS)
     said: list[tuple[str, Event, Headers]] = [
         ("signature_missing", fact, []),
         ("signature_wrong", forged_text, mine),
@@ -118,6 +120,7 @@ async def test_forged_tenants_wrong_signatures_replays_and_giants(scene: Scene) 
         ("wrong_tenant", scene.fact(tenant="globex"), scene.signed(scene.fact(tenant="globex"))),
         ("not_permitted", scene.fact(user="eve"), scene.signed(scene.fact(user="eve"), event_id="e-1")),
         ("fact_too_large", giant, scene.signed(giant)),
+        ("out_of_time", old, scene.signed(old)),
     ]
     for number, (code, event, extra) in enumerate(said, 1):
         await scene.say(event, extra)
@@ -134,7 +137,7 @@ async def test_forged_tenants_wrong_signatures_replays_and_giants(scene: Scene) 
     assert await scene.facts_published() == ["k"]
     assert scene.refused() == {
         "signature_missing": 1, "signature_wrong": 1, "key_unknown": 1, "not_a_service": 1, "wrong_tenant": 2,
-        "not_permitted": 1, "fact_too_large": 1, "replayed": 1,
+        "not_permitted": 1, "fact_too_large": 1, "out_of_time": 1, "replayed": 1,
     }  # fmt: skip
     await scene.undisturbed()
 

@@ -13,7 +13,9 @@ from headstart.replay.recorder import Selection, record
 from headstart.replay.stub import recorded_setups, replay_stub
 from headstart.replay.turns import conversations
 from memory.keys import SERVICE_SCOPE
+from memory.rows import Change, ConversationRow
 from streams.codec import decode, identity
+from streams.dead_letters import DeadLetter
 from streams.events import Event, Usage
 from streams.events.calling import PlanCommitted
 from streams.events.conversation import FactPublished, FactTaken
@@ -29,6 +31,7 @@ from streams.events.generating import (
 from streams.events.intake import TurnCancel
 from streams.events.turn import TurnAccepted
 from streams.fence import Fence
+from streams.topology import DEAD_LETTERS
 from streams.writer import StageWriter
 from tests.support.turn_world import PLAN, T0, World, world
 from workers.planning.owner import TurnOwner
@@ -36,6 +39,7 @@ from workers.planning.owner import TurnOwner
 ON_FACT = {f"{policy}.*": policy for policy in ("ignore", "remember", "tell", "steer", "open")}
 HAPPENED = "The interview with Anna is off."
 QUESTION = "Find nurses in Rome"
+DEAD_PARTITIONS = DEAD_LETTERS.partitions or 0
 
 
 class Course:
@@ -170,6 +174,21 @@ class Course:
             if waiting + len(self.taken_so_far()) >= count:
                 return
             await asyncio.sleep(0)
+
+    async def stored(self) -> None:
+        """The memory worker has come as far as the conversation's beginning."""
+        row = ConversationRow(conversation=self.conversation, tenant="acme", user="ada", created_at_ms=T0)
+        assert await self.scene.store.project(1, 0, [Change(0, row)])
+
+    async def dead_letter(self) -> str:
+        """The code of the first dead letter."""
+        reader = await self.scene.bus.reader(DEAD_LETTERS.name, dict.fromkeys(range(DEAD_PARTITIONS), "earliest"))
+        try:
+            while not (found := await reader.batch()):
+                pass
+        finally:
+            await reader.close()
+        return DeadLetter.of(found[0]).code
 
     async def cancel(self) -> None:
         cancel = TurnCancel(turn=self.turn, tenant="acme", user="ada", at_ms=T0)

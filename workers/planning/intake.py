@@ -9,7 +9,6 @@ conversation is refused here too, whatever the gateway thought.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -24,20 +23,20 @@ from streams.codec import Record, decode
 from streams.dead_letters import dead_letter
 from streams.errors import HeadstartError, InvalidInput, NotPermitted, PeerError, Refused
 from streams.events import Event, InputItem
-from streams.events.conversation import ConversationDeleted, ConversationOpened, ConversationRenamed, FactPublished
-from streams.events.editing import MemoryEdit, MemoryEdited
-from streams.events.intake import CallResult, ConversationEdit, FactPublish, TurnCancel, TurnSteer, TurnSubmit
-from streams.events.rating import FeedbackGive, FeedbackGiven
+from streams.events.conversation import ConversationOpened
+from streams.events.intake import CallResult, FactPublish, TurnCancel, TurnSteer, TurnSubmit
 from streams.events.turn import TurnAccepted, TurnFailed
 from streams.fence import NOTE
 from streams.taken import Taken
 from streams.topology import EVENTS, TURNS
+from workers.planning.addressing import address, addressed_to
 from workers.planning.commands import Cancelled
 from workers.planning.doing import Calls
 from workers.planning.holding import HeldPartition
 from workers.planning.live import LiveTurn
 from workers.planning.machine import Setup, TurnMachine
 from workers.planning.metrics import Metrics
+from workers.planning.notes import Noted, note_number, note_of
 from workers.planning.outbox import Outbox
 from workers.planning.partition import Tail
 from workers.planning.past import Past
@@ -78,9 +77,12 @@ class Intake:
         vouched = False  # a gateway has said it
         try:
             vouched = from_gateway(record, self._secret)
-            event = decode(record)
+            event = addressed_to(decode(record), record)
             if not vouched and not from_service(event):
                 raise NotPermitted("only a gateway says this", code="signature_missing", type=record.type)
+            if isinstance(event, FactPublish) and not event.conversation:
+                self._spawn(self._addressed(partition, event, record))
+                return
             if await self._forwarded(partition, event, record):
                 return
         except PeerError:
@@ -97,6 +99,10 @@ class Intake:
         try:
             if isinstance(event, TurnSubmit):
                 self._submit(partition, event, record.offset)
+                return
+            if isinstance(event, Noted):
+                self._check(partition, event.conversation, event.tenant, event.user)
+                self._spawn(self._note(partition, event, record))
                 return
             self._other(partition, event, record)
         except HeadstartError as error:
@@ -117,6 +123,19 @@ class Intake:
                 await asyncio.sleep(PEER_PAUSE_S)
             except HeadstartError as error:
                 return await self._poison(partition, record, error, ends=isinstance(error, Refused))
+
+    async def _addressed(self, partition: HeldPartition, event: FactPublish, record: Record) -> None:
+        """A fact for a member goes on to the conversation that they used last; nobody else waits for that."""
+        while not partition.given_away:
+            try:
+                await address(self._bus, self._store, event, record)
+                self.forwarded += 1
+                return partition.commands.finish(record.offset)
+            except PeerError as error:
+                log.warning("a fact for a member waits for a peer: %s", error)
+                await asyncio.sleep(PEER_PAUSE_S)
+            except HeadstartError as error:
+                return await self._poison(partition, record, error, ends=False)
 
     async def _forwarded(self, partition: HeldPartition, event: Event, record: Record) -> bool:
         """Sends a command that lies on a wrong partition to the one its conversation names, as it is. Raises
@@ -152,34 +171,6 @@ class Intake:
             self._cancel(partition, event.turn, event.tenant, event.user, Cancelled(event.reason))
         elif isinstance(event, TurnSteer):
             self._steer(partition, event)
-        elif isinstance(event, ConversationEdit):
-            self._check(partition, event.conversation, event.tenant, event.user)
-            at_ms = int(self._clock_ms())
-            fact: Event = ConversationRenamed(conversation=event.conversation, title=event.title, at_ms=at_ms)
-            if event.delete:
-                fact = ConversationDeleted(conversation=event.conversation, at_ms=at_ms)
-            self._note(event.conversation, fact, record.event_id)
-        elif isinstance(event, FactPublish):
-            self._check(partition, event.conversation, event.tenant, event.user)
-            fact = FactPublished(
-                conversation=event.conversation, tenant=event.tenant, user=event.user, kind=event.kind,
-                text=event.text, service=record.source, at_ms=event.at_ms, data=event.data,
-            )  # fmt: skip
-            self._note(event.conversation, fact, record.event_id)
-        elif isinstance(event, FeedbackGive):
-            self._check(partition, event.conversation, event.tenant, event.user)
-            given = FeedbackGiven(
-                conversation=event.conversation, turn=event.turn, tenant=event.tenant, user=event.user,
-                rating=event.rating, at_ms=event.at_ms, comment=event.comment, share=event.share,
-            )  # fmt: skip
-            self._note(event.conversation, given, record.event_id)
-        elif isinstance(event, MemoryEdit):
-            self._check(partition, event.conversation, event.tenant, event.user)
-            edited = MemoryEdited(
-                conversation=event.conversation, tenant=event.tenant, user=event.user, item=event.item,
-                at_ms=event.at_ms, text=event.text, muted=event.muted, forget=event.forget, new=event.new,
-            )  # fmt: skip
-            self._note(event.conversation, edited, record.event_id)
         else:
             raise InvalidInput(f"{record.type} is not a command for turns", code="unexpected_event")
 
@@ -188,14 +179,19 @@ class Intake:
         if tail is not None and tail.tenant and (tail.tenant, tail.user) != (tenant, user):
             raise NotPermitted("the conversation belongs to somebody else", code="not_permitted")
 
-    def _note(self, conversation: str, fact: Event, event_id: str) -> None:
-        """A fact outside of any turn's order: identified by the command it came from, so a repeat is dropped."""
-        number = int.from_bytes(hashlib.sha256(event_id.encode()).digest()[:6], "big")
-        identity = f"{conversation}/{NOTE}/0/{number}"
-        partition = ids.partition_of(conversation)
-        self._outbox.put(
-            lambda: self._bus.post(EVENTS.name, partition, conversation, fact, identity, self._writer)
-        )  # fmt: skip
+    async def _note(self, partition: HeldPartition, event: Noted, record: Record) -> None:
+        """A fact outside of any turn's order. Its command is done once the log has it."""
+        fact, conversation = note_of(event, record.source, self._clock_ms()), event.conversation
+        identity, number = f"{conversation}/{NOTE}/0/{note_number(record.event_id)}", ids.partition_of(conversation)
+        while not partition.given_away:
+            try:
+                _ = await self._outbox.put_acknowledged(
+                    lambda: self._bus.post(EVENTS.name, number, conversation, fact, identity, self._writer)
+                )
+                return partition.commands.finish(record.offset)
+            except PeerError as error:
+                log.warning("a fact about a conversation waits for the bus: %s", error)
+                await asyncio.sleep(PEER_PAUSE_S)
 
     def _cancel(self, partition: HeldPartition, turn: str, tenant: str, user: str, item: Cancelled) -> None:
         live = partition.lives.get(turn) or partition.adopting.get(turn)

@@ -2,25 +2,28 @@
 within its quota.
 
 In this order, each refusal by name: the signature and the key's scope (services.py), the tenant, the size
-(`fact_too_large`), whether this record's id was taken before (`replayed`), the quota of its key (`over_quota`).
+(`fact_too_large`), its time (`out_of_time`), whether this record's id was taken before (`replayed`), the quota of its
+key (`over_quota`).
 
 A key speaks for its tenant. With the scope `every_tenant` it may also answer calls for the turns of every tenant, and
 nothing else of them.
 
-An id is taken at one place of `turns` only: the first place is claimed in the store, so a record that is read again
-from there passes, and the same record put on the bus once more does not, however much later. A sender that does not
-know whether its record arrived may send it again: one of the two is refused, and it is set aside by name.
+An id is taken at one place of `turns` only: the first place is kept in the store, so a record that is read again from
+there passes, and the same record put on the bus once more does not. A sender that does not know whether its record
+arrived may send it again: one of the two is refused, and it is set aside by name. What was taken is forgotten after
+KEPT_MS; by then the record's own time, which its signature covers, is out of bounds (`out_of_time`).
 
-The quota is a token bucket for each key: a minute's worth may come at once. It counts turns and facts, in each turns
-worker for itself, so it bounds what one worker takes from a service.
+The quota is a token bucket for each key, kept in the store, so that all workers together take no more: a minute's worth
+may come at once. It counts turns and facts, each once, whoever reads it again.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
+
+import msgspec
 
 from memory.keys import EVERY_TENANT_SCOPE, QUOTA_SCOPE
 from memory.store import Store
@@ -28,12 +31,20 @@ from streams.codec import Record
 from streams.errors import InvalidInput, NotPermitted, Refused
 from streams.events.intake import FACT_BYTES, CallResult, FactPublish
 from streams.signing import KEY_HEADER
+from streams.topology import DAY_MS
 from workers.planning.services import signer
 
 QUOTA_PER_MINUTE: Final = 600
-BUCKETS: Final = 10_000  # keys whose use is remembered; the longest unused is forgotten, and starts full
-CHARGED: Final = 1_000
-CLAIM_LEASE_MS: Final = 1  # a claim with the same number is never taken over; the lease is not used
+AGE_MS: Final = 13 * DAY_MS  # at most between a record's own time and its reading; `turns` is kept for 7 days
+AHEAD_MS: Final = DAY_MS  # at most that a sender's clock may be ahead
+KEPT_MS: Final = AGE_MS + AHEAD_MS + DAY_MS  # longer than any record can be read
+FORGET_EVERY_MS: Final = 600_000
+
+
+class _Dated(msgspec.Struct):
+    """What every record that counts against a quota says of its time."""
+
+    at_ms: int
 
 
 class ServiceGate:
@@ -49,8 +60,7 @@ class ServiceGate:
     ) -> None:  # fmt: skip
         self._log, self._clock_ms = log, clock_ms
         self._quota, self._allow_unsigned = quota_per_minute, allow_unsigned
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # key id -> (tokens, at_ms)
-        self._charged: OrderedDict[str, None] = OrderedDict()  # places: asked about again when a peer was away
+        self._forget_at_ms = 0.0
 
     async def __call__(self, store: Store, record: Record, tenant: str) -> str:
         """The user of the key that signed the record, "" for one that is not signed where that is allowed. tenant: the
@@ -69,37 +79,31 @@ class ServiceGate:
                 f"a fact has at most {FACT_BYTES} bytes", code="fact_too_large", size_bytes=len(record.value),
                 hint="publish where the rest can be found",
             )  # fmt: skip
+        self._in_time(record)
         place = f"{self._log():08x}/{record.partition}/{record.offset}"
-        await self._once(store, record, place)
-        if place not in self._charged:
-            self._take(principal.key_id, _quota(principal.scopes, self._quota), record)
-            self._charged[place] = None
-            if len(self._charged) > CHARGED:
-                _ = self._charged.popitem(last=False)
-        return principal.user
-
-    async def _once(self, store: Store, record: Record, place: str) -> None:
-        """Raises NotPermitted (`replayed`) when this id was taken at another place before."""
         name = hashlib.sha256(f"{record.header(KEY_HEADER)} {record.event_id}".encode()).hexdigest()[:32]
-        first = await store.claim(
-            f"record_{name}", 0, "", 1, CLAIM_LEASE_MS, place, int(self._clock_ms())
-        )  # fmt: skip
-        if not first:
+        quota, now_ms = _quota(principal.scopes, self._quota), int(self._clock_ms())
+        admitted = await store.admit(name, place, principal.key_id, quota, now_ms)
+        if admitted.replayed:
             raise NotPermitted("this record was taken before", code="replayed", type=record.type)
-
-    def _take(self, key_id: str, quota: int, record: Record) -> None:
-        """Raises Refused (`over_quota`)."""
-        now_ms = self._clock_ms()
-        tokens, at_ms = self._buckets.pop(key_id, (float(quota), now_ms))
-        tokens = min(float(quota), tokens + max(0.0, now_ms - at_ms) * quota / 60_000)
-        self._buckets[key_id] = (tokens - 1 if tokens >= 1 else tokens, now_ms)
-        if len(self._buckets) > BUCKETS:
-            _ = self._buckets.popitem(last=False)
-        if tokens < 1:
-            wait_ms = round((1 - tokens) * 60_000 / quota)
+        if admitted.wait_ms:
+            wait_ms = round(admitted.wait_ms)
             raise Refused(
                 f"the service's quota is {quota} turns and facts a minute", code="over_quota",
                 hint=f"send it again in {wait_ms} ms, under another id", type=record.type, retry_after_ms=wait_ms,
+            )  # fmt: skip
+        if now_ms >= self._forget_at_ms:
+            self._forget_at_ms = now_ms + FORGET_EVERY_MS
+            _ = await store.forget_records(now_ms - KEPT_MS)
+        return principal.user
+
+    def _in_time(self, record: Record) -> None:
+        """Raises InvalidInput (`out_of_time`)."""
+        age_ms = self._clock_ms() - msgspec.json.decode(record.value, type=_Dated).at_ms
+        if not -AHEAD_MS <= age_ms <= AGE_MS:
+            raise InvalidInput(
+                "a record is taken up to 13 days after its `at_ms`, and one day before", code="out_of_time",
+                age_ms=round(age_ms), hint="at_ms is when it was published, in milliseconds since the epoch",
             )  # fmt: skip
 
 

@@ -7,10 +7,11 @@ import pytest
 from memory.memory_store import MemoryStore
 from streams import ids
 from streams.codec import Record, encode
-from streams.errors import NotPermitted, Refused
+from streams.errors import InvalidInput, NotPermitted, Refused
 from streams.events.intake import CallResult, FactPublish
 from streams.signing import signed
-from workers.planning.service_gate import ServiceGate
+from streams.topology import DAY_MS
+from workers.planning.service_gate import AGE_MS, AHEAD_MS, KEPT_MS, ServiceGate
 
 pytestmark = pytest.mark.asyncio
 T0 = 1_763_700_000_000
@@ -43,7 +44,7 @@ class World:
         """The code of the refusal, "" when it passes."""
         try:
             assert await (gate or self.gate)(self.store, record, "acme") == "desk"
-        except (NotPermitted, Refused) as error:
+        except (NotPermitted, InvalidInput, Refused) as error:
             return error.code
         return ""
 
@@ -78,10 +79,55 @@ async def test_a_record_read_again_passes_and_costs_nothing_and_one_put_again_do
     assert await world.refused(record, world.another()) == "", "the worker that takes the partition over reads it too"
     assert await world.refused(world.record(key, "e1")) == "replayed"
     world.now_ms += 86_400_000
-    assert await world.refused(world.record(key, "e1"), world.another()) == "replayed", "however much later"
+    assert await world.refused(world.record(key, "e1"), world.another()) == "replayed", "a day later"
     assert await world.refused(world.record(await world.key(), "e1")) == "", "ids are each key's own"
     world.log = 8
     assert await world.refused(record) == "replayed", "the same offset of another log is another place"
+
+
+async def test_all_workers_share_a_keys_quota() -> None:
+    world = World()
+    key = await world.key("quota=4")
+    gates = [world.gate, world.another(), world.another()]
+    said = [await world.refused(world.record(key, f"e{number}"), gates[number % 3]) for number in range(6)]
+    assert said == [""] * 4 + ["over_quota"] * 2
+
+
+async def test_what_was_refused_for_its_quota_stays_refused() -> None:
+    world = World()
+    key = await world.key("quota=1")
+    first, second = world.record(key, "e1"), world.record(key, "e2")
+    assert [await world.refused(first), await world.refused(second)] == ["", "over_quota"]
+    world.now_ms += 60_000
+    assert await world.refused(second, world.another()) == "over_quota", "its turn was told so"
+    assert await world.refused(world.record(key, "e3")) == "", "and it has cost nothing"
+
+
+async def test_a_record_is_taken_near_its_own_time_only() -> None:
+    world = World()
+    key = await world.key("quota=100")
+    times = {T0 - AGE_MS: "", T0 - AGE_MS - 1: "out_of_time", T0 + AHEAD_MS: "", T0 + AHEAD_MS + 1: "out_of_time"}
+    for number, (at_ms, code) in enumerate(times.items()):
+        fact = FactPublish(conversation=CONVERSATION, tenant="acme", user="u", kind="k", text="x", at_ms=at_ms)
+        assert await world.refused(world.record(key, f"e{number}", fact)) == code
+
+
+async def test_what_was_taken_is_forgotten_once_it_can_not_come_again() -> None:
+    """At every moment of a record's life either the store knows it or its time is out of bounds."""
+    world = World()
+    key = await world.key("quota=100")
+    ahead = FactPublish(conversation=CONVERSATION, tenant="acme", user="u", kind="k", text="x", at_ms=T0 + AHEAD_MS)
+    assert await world.refused(world.record(key, "e1", ahead)) == ""
+    for day in range(1, 30):
+        world.now_ms = T0 + day * DAY_MS
+        code = await world.refused(world.record(key, "e1", ahead))
+        assert code == ("replayed" if day <= 14 else "out_of_time")
+        today = FactPublish(
+            conversation=CONVERSATION, tenant="acme", user="u", kind="k", text="x", at_ms=int(world.now_ms)
+        )
+        assert await world.refused(world.record(key, f"day {day}", today)) == ""
+    assert KEPT_MS > AGE_MS + AHEAD_MS
+    assert await world.store.forget_records(int(world.now_ms) + 1) == KEPT_MS // DAY_MS + 1, "older ones were gone"
 
 
 async def test_results_are_told_apart_by_the_call_they_answer() -> None:
