@@ -1,8 +1,10 @@
 """The skills of a running process: follows the `skills` topic from its beginning and goes on live.
 
-Every process that plans or shows skills has one. A record that can not be taken (no skill event, a manifest that
-breaks a rule, a version that changed) goes to `dead_letters` and nothing else is disturbed. Whatever comes into force
-is embedded and stored for discovery; while that fails it is tried again, and the skill can be called all the same.
+Every process that plans or shows skills has one. It takes a record as soon as the broker has it, so that a plan which
+begins after a skill was registered or withdrawn knows of it. A record that can not be taken (no skill event, a manifest
+that breaks a rule, a version that changed) goes to `dead_letters` and nothing else is disturbed. Whatever comes into
+force is embedded and stored for discovery; while that fails it is tried again, and the skill can be called all the
+same.
 
 Several processes follow the topic, so a bad record may be set aside by each that sees it live; one that was there
 before a process started is set aside by it only if nobody did so yet.
@@ -32,7 +34,6 @@ from workers.skills.discovery import Wording, discover, mean, texts_of
 log = logging.getLogger("headstart.skills")
 STAGE: Final = "skills"
 PARTITION: Final = 0  # the topic has one
-GATHER_MS: Final = 50  # skills change by the hour
 RETRY_S: Final = 1.0  # after the bus, the store or the embedder failed
 Listener = Callable[[str, SkillManifest | None], None]
 
@@ -59,7 +60,7 @@ class SkillRegistry:
 
         Raises what the bus, the store and the embedder raise.
         """
-        reader = self._reader = await self._bus.reader(SKILLS.name, {PARTITION: "earliest"}, gather_ms=GATHER_MS)
+        reader = self._reader = await self._bus.reader(SKILLS.name, {PARTITION: "earliest"})
         end = await reader.end_offset(PARTITION)
         while reader.position(PARTITION) < end:
             self._take_all(await reader.batch())
