@@ -26,7 +26,7 @@ from headstart.mcp.host import HostOptions, mcp_stage
 from headstart.service_registration import read_catalog, register, versioned, withdraw
 from memory.opening import open_bus
 from streams.bus import Bus
-from streams.errors import InvalidInput, NotFound
+from streams.errors import InvalidInput, Misconfigured, NotFound
 from streams.events.registering import SkillManifest
 from streams.process import run_process
 from streams.settings import Settings
@@ -49,6 +49,9 @@ Owner = Annotated[str, typer.Option(help="the service that owns the skills; unse
 Tenants = Annotated[Many, typer.Option("--tenant", help="only these tenants may use them")]
 TimeoutMs = Annotated[int, typer.Option(help="how long a call may take, in milliseconds")]
 Returns = Annotated[bool, typer.Option("--returns/--no-returns", help="hold answers to the schemas of the contract")]
+Token = Annotated[
+    str, typer.Option(help="the environment variable that holds the bearer token of an MCP server behind a URL")
+]
 Skip = Annotated[bool, typer.Option("--skip", help="leave out what cannot be converted, instead of stopping")]
 
 
@@ -69,6 +72,7 @@ def import_skills(
     context: Annotated[bool, typer.Option("--context", help="tell the API for whom a call is")] = False,
     out: Annotated[Path | None, typer.Option(help="write the manifests there, to be reviewed")] = None,
     put: Annotated[bool, typer.Option("--register", help="put them in force at once")] = False,
+    token: Token = "",
 ) -> None:  # fmt: skip
     """Make skills' manifests from an OpenAPI document or an MCP server's tools; print them, or put them in force."""
     choices = _choices(only, leave_out, prefix, names, effects, approvals, owner, tenants, timeout_ms, returns)
@@ -79,7 +83,7 @@ def import_skills(
             hint="headstart skill serve-mcp SOURCE, with --manifests FILE where they were reviewed",
         )  # fmt: skip
     if mcp:
-        found = asyncio.run(_tools(source, choices))
+        found = asyncio.run(_tools(source, choices, _secret(token)))
     else:
         found = import_openapi(read_document(source), choices, source if is_url(source) else "")
     manifests = taken(found, skip)
@@ -133,7 +137,7 @@ def serve_mcp(
     service_tenant: Annotated[str, typer.Option(help="the tenant of HEADSTART_KEY")] = "default",
     only: Only = None, leave_out: LeaveOut = None, prefix: Prefix = "", names: Names = None, effects: Effects = None,
     approvals: Approvals = None, owner: Owner = "", tenants: Tenants = None, timeout_ms: TimeoutMs = 10_000,
-    returns: Returns = True, skip: Skip = False,
+    returns: Returns = True, skip: Skip = False, token: Token = "",
 ) -> None:  # fmt: skip
     """Serve an MCP server's tools as skills until Ctrl-C. HEADSTART_KEY is a service's key, made for the owner."""
     if over not in ("bus", "http"):
@@ -141,8 +145,8 @@ def serve_mcp(
     choices = _choices(only, leave_out, prefix, names, effects, approvals, owner, tenants, timeout_ms, returns)
     reviewed = read_manifests(manifests) if manifests is not None else None
     options = HostOptions(
-        over="http" if over == "http" else "bus", host=host, port=port, tenant=service_tenant, reviewed=reviewed,
-        judge=functools.partial(taken, skip=skip),
+        over="http" if over == "http" else "bus", host=host, port=port, tenant=service_tenant, token=_secret(token),
+        reviewed=reviewed, judge=functools.partial(taken, skip=skip),
     )  # fmt: skip
     sys.exit(run_process(functools.partial(mcp_stage, source, choices, options)))
 
@@ -200,8 +204,15 @@ def _pairs(given: Many, option: str) -> dict[str, str]:
     return {left: right for left, _, right in pairs}
 
 
-async def _tools(source: str, choices: Choices) -> Imported:
-    connection = McpConnection(lambda: client_of(source))
+def _secret(variable: str) -> str:
+    """What an environment variable holds, "" for no variable. Raises Misconfigured when it is not set."""
+    if variable and not os.environ.get(variable):
+        raise Misconfigured(f"{variable} is not set, and --token names it")
+    return os.environ[variable] if variable else ""
+
+
+async def _tools(source: str, choices: Choices, token: str) -> Imported:
+    connection = McpConnection(lambda: client_of(source, token))
     await connection.start()
     try:
         return import_tools(await connection.tools(), choices, connection.name)[1]

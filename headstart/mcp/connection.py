@@ -10,7 +10,8 @@ import asyncio
 import logging
 import os
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from headstart.importing.reading import is_url
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("headstart.mcp")
 RETRY_S: Final = 1.0
 START_S: Final = 30.0
+STREAM_S: Final = 300.0  # a server may hold an answer open that long without a word, as the library has it
 PAGES: Final = 100  # of a tool list; a server that never ends its list is not believed
 Json = Mapping[str, Any]
 
@@ -33,22 +35,37 @@ class _Live(NamedTuple):
     lost: asyncio.Event
 
 
-def client_of(source: str) -> Client:
+def client_of(source: str, token: str = "") -> Client:
     """A client, not connected. source: a URL, or a command line, which no shell sees; the child gets this process's
-    environment less what is Headstart's, its keys among it. Raises Misconfigured without the extra, InvalidInput
-    (`invalid_command`) for a command line that cannot be read."""
+    environment less what is Headstart's, its keys among it. token: sent to a URL as `Authorization: Bearer`.
+
+    Raises Misconfigured without the extra, InvalidInput (`invalid_command`) for a command line that cannot be read."""
     try:
         from mcp import Client, StdioServerParameters
     except ImportError:
         raise Misconfigured("MCP is not installed", hint='pip install "headstart[mcp]"') from None
     if is_url(source):
-        return Client(source)
+        return Client(_bearing(source, token)) if token else Client(source)
     try:
         command, *arguments = shlex.split(source)
     except ValueError as error:
         raise InvalidInput("not a command line", code="invalid_command", hint=str(error)) from error
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     return Client(StdioServerParameters(command=command, args=arguments, env=environment))
+
+
+@asynccontextmanager
+async def _bearing(url: str, token: str) -> AsyncIterator[Any]:
+    """Streamable HTTP whose every request carries the token; the library follows no redirect to another origin."""
+    import httpx2
+    from mcp.client.streamable_http import streamable_http_client
+
+    patience = httpx2.Timeout(START_S, read=STREAM_S)
+    async with (
+        httpx2.AsyncClient(headers={"authorization": f"Bearer {token}"}, timeout=patience) as http,
+        streamable_http_client(url, http_client=http) as streams,
+    ):
+        yield streams
 
 
 class McpConnection:

@@ -51,14 +51,15 @@ def mcp_service(connection: McpConnection, tools: Iterable[ImportedTool], servic
 
 
 class HostOptions(NamedTuple):
-    """over: how the skills are called; host, port: where over HTTP. tenant: of the service's key. reviewed: manifests
-    that count instead of those made from the tools, None for all of these. judge: says what to do about tools that
-    cannot be skills, and gives the manifests of the others."""
+    """over: how the skills are called; host, port: where over HTTP. tenant: of the service's key. token: for a server
+    that asks for one, "" for none. reviewed: manifests that count instead of those made from the tools, None for all of
+    these. judge: says what to do about tools that cannot be skills, and gives the manifests of the others."""
 
     over: Literal["bus", "http"]
     host: str
     port: int
     tenant: str
+    token: str
     reviewed: list[SkillManifest] | None
     judge: Callable[[Imported], list[SkillManifest]]
 
@@ -69,7 +70,7 @@ async def mcp_stage(
 ) -> AsyncIterator[Running]:  # fmt: skip
     """The process `headstart skill serve-mcp` (streams.process). source: as client_of takes it. Raises as
     McpConnection.start, import_tools, `judge` and Service.start."""
-    connection = McpConnection(lambda: client_of(source))
+    connection = McpConnection(lambda: client_of(source, options.token))
     await connection.start()
     try:
         tools, found = import_tools(await connection.tools(), choices, connection.name)

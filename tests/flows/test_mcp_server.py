@@ -14,13 +14,14 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp.types import CallToolResult, TextContent
 
+from headstart.mcp.connection import McpConnection, client_of
 from headstart.mcp.direct import DirectCalls
 from headstart.mcp.server import skill_server
 from headstart.mcp.serving import principal_of, served_over_http
 from headstart.service import Caller, Service, wall_clock_ms
 from headstart.service_registration import register, withdraw
 from memory.rows import Principal
-from streams.errors import InvalidInput, NotPermitted
+from streams.errors import InvalidInput, NotPermitted, PeerUnavailable
 from streams.events.registering import SkillManifest
 from streams.signing import signed
 from tests.support.bus_services import SECRET, TENANT, Rig, rig
@@ -256,6 +257,23 @@ async def test_over_http_each_request_brings_its_key(scene: Scene, mode: str) ->
                 answer = await http.post(f"{url}/mcp", json={}, headers=headers)
                 assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
     assert scene.ran == [f"{TENANT}/bo"]
+
+
+async def test_a_server_that_asks_for_a_token_is_a_host_too(scene: Scene) -> None:
+    """Headstart's own tools, by Headstart's own client."""
+    key = await scene.log.store.create_key(TENANT, "bo", "", ("chat",), 1)
+    async with scene.calls() as calls, served_over_http(calls, scene.log.store, "127.0.0.1", 0) as url:
+        connection = McpConnection(lambda: client_of(f"{url}/mcp", key))
+        await connection.start()
+        try:
+            assert connection.name == "headstart"
+            assert "find" in [tool["name"] for tool in await connection.tools()]
+            assert await connection.call("find", {"title": "cook"}, timeout_s=10) == {"name": "cook Ada"}
+        finally:
+            await connection.close()
+        nobody = McpConnection(lambda: client_of(f"{url}/mcp"), retry_s=0)
+        with pytest.raises(PeerUnavailable):
+            await nobody.start()
 
 
 async def test_a_key_that_is_not_in_force_opens_nothing(scene: Scene) -> None:

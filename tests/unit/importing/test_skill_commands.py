@@ -84,6 +84,7 @@ REFUSED: list[tuple[tuple[str, ...], str]] = [
     ((str(CONTRACT), "--effect", "*=harmless"), "is no effect"),
     (("x", "--mcp", "--register"), "registered by the service that serves them"),
     (("/nowhere/openapi.json",), "cannot be read"),
+    (("http://127.0.0.1:9/mcp", "--mcp", "--token", "NO_SUCH_VARIABLE"), "NO_SUCH_VARIABLE is not set"),
 ]
 
 
