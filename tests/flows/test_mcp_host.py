@@ -8,7 +8,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import pytest_asyncio
@@ -54,11 +54,13 @@ async def tools_of(connection: McpConnection, **choices: Any) -> list[ImportedTo
     return tools
 
 
-async def hosted(scene: Rig, connection: McpConnection, name: str = "mcp-time", **choices: Any) -> list[str]:
-    """Serves a server's tools over the bus to a turns worker; gives the skills' names."""
+async def hosted(
+    scene: Rig, connection: McpConnection, name: str = "mcp-time", over: Literal["bus", "http"] = "bus", **choices: Any
+) -> list[str]:
+    """Serves a server's tools to a turns worker; gives the skills' names."""
     tools = await tools_of(connection, **choices)
     key = await scene.key(name)
-    service = Service(name, over="bus", api_key=key, tenant=TENANT, signing_key=SECRET)
+    service = Service(name, over=over, api_key=key, tenant=TENANT, signing_key=SECRET)
     _ = await scene.serve(mcp_service(connection, tools, service))
     names = [tool.manifest.name for tool in tools]
     await scene.turns(*names)
@@ -107,7 +109,8 @@ async def test_a_breaking_change_of_a_servers_tool_is_refused(scene: Rig) -> Non
             await scene.serve(mcp_service(connection, changed, service))
 
 
-async def test_what_a_server_says_of_its_tools_becomes_their_effect(scene: Rig) -> None:
+@pytest.mark.parametrize("over", ["bus", "http"])
+async def test_what_a_server_says_of_its_tools_becomes_their_effect(scene: Rig, over: Literal["bus", "http"]) -> None:
     desk = Desk()
     await scene.generation([
         plan("bell", ("ring", {"times": 2})), plan("tired", ("ring", {"times": 4})),
@@ -115,7 +118,7 @@ async def test_what_a_server_says_of_its_tools_becomes_their_effect(scene: Rig) 
     ])  # fmt: skip
     async with desk.serve() as port, connected(f"http://127.0.0.1:{port}/mcp") as connection:
         assert connection.name == "front desk"
-        await hosted(scene, connection, name="front-desk")
+        await hosted(scene, connection, name="front-desk", over=over)
         assert results(await say(scene, "Ring the bell")) == {"ring": {"rung": True}}
         assert "the bell is tired" in results(await say(scene, "Ring until it is tired"))["ring"]["error"]
         asked = await say(scene, "Shred the paper")
