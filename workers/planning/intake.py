@@ -60,10 +60,10 @@ class Intake:
         secret: bytes | None, calls: Calls, metrics: Metrics,
     ) -> None:  # fmt: skip
         self._setup_id, self._secret, self._metrics = setup_id, secret, metrics
-        self._desk = ServiceDesk(store, check, calls, metrics)
         self._bus, self._store, self._setup, self._outbox = bus, store, setup, outbox
         self._make_live, self._writer, self._clock_ms, self._draw = make_live, writer, clock_ms, draw
         self._past = Past(bus, store)
+        self._desk = ServiceDesk(store, self._past, check, calls, metrics)
         self._background: set[asyncio.Task[None]] = set()
         self.forwarded = 0  # commands that lay on a wrong partition
 

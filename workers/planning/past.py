@@ -58,9 +58,9 @@ class Past:
         """Which took the newest turn of the conversation that was routed; "" for none of them, and where none was."""
         tail = partition.view.tail(conversation)
         if tail.agent is None:
-            messages = (await self._store.history(conversation, 1)).messages
+            newer = (await self.before(partition)).tail(conversation).agent
+            messages = (await self._store.history(conversation, 1)).messages  # of what stood before that
             last = await self._store.turn(messages[-1].turn) if messages else None
-            newer = (await self.before(partition)).tail(conversation).agent  # Postgres may not be so far yet
             if tail.agent is None:
                 tail.agent = newer if newer is not None else last.agent if last is not None else ""
         return tail.agent

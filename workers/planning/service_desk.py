@@ -11,13 +11,15 @@ from workers.planning.belonging import check_belongs
 from workers.planning.doing import Calls
 from workers.planning.holding import HeldPartition
 from workers.planning.metrics import Metrics
+from workers.planning.past import Past
 from workers.planning.services import Check
 
 
 class ServiceDesk:
     """Of one turns worker. calls: those it has in flight."""
 
-    def __init__(self, store: Store, check: Check, calls: Calls, metrics: Metrics) -> None:
+    def __init__(self, store: Store, past: Past, check: Check, calls: Calls, metrics: Metrics) -> None:
+        self._past = past
         self._store, self._check, self._calls, self._metrics = store, check, calls, metrics
 
     async def signer(self, partition: HeldPartition, event: Event, record: Record) -> str:
@@ -26,9 +28,9 @@ class ServiceDesk:
         try:
             signer = await self._check(self._store, record, getattr(event, "tenant", ""))
         except Refused:
-            await check_belongs(partition, self._store, event)
+            await check_belongs(partition, self._store, self._past, event)
             raise
-        await check_belongs(partition, self._store, event)
+        await check_belongs(partition, self._store, self._past, event)
         return signer
 
     def result(self, partition: HeldPartition, event: CallResult, record: Record, signer: str) -> None:
