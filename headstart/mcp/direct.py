@@ -37,6 +37,7 @@ from workers.skills.manifest import validate_arguments
 
 log = logging.getLogger("headstart.mcp")
 RETRY_S: Final = 1.0
+GRACE_MS: Final = 1_000  # the skill's own time ends first, and the error says so
 
 
 class DirectCalls:
@@ -97,7 +98,7 @@ class DirectCalls:
         turn = ids.turn_id(conversation, now_ms, self._random_bytes(10))
         context = CallContext(
             turn=turn, call=0, tenant=principal.tenant, user=principal.user, key=self._random_bytes(16).hex(),
-            conversation=conversation, deadline_at_ms=now_ms + manifest.timeout_ms,
+            conversation=conversation, deadline_at_ms=now_ms + manifest.timeout_ms + GRACE_MS,
         )  # fmt: skip
         work = asyncio.ensure_future(self._executors.call(manifest, arguments, context))
         try:

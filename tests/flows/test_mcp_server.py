@@ -166,7 +166,9 @@ async def test_an_effect_in_doubt_is_said(scene: Scene) -> None:
     scene.http.hold("slow")
     _ = await register(scene.log.bus, "test", [broken, slow], 2)
     async with scene.client(every_effect=True) as client:
-        assert "may have happened" in said(await client.call_tool("slow", {"text": "x"}))
+        late = said(await client.call_tool("slow", {"text": "x"}))
+        assert late.startswith("skill_timeout: ")
+        assert "may have happened" in late
         assert "may have happened" not in said(await client.call_tool("broken", {"text": "x"}))
     scene.http.release("slow")
 
