@@ -157,7 +157,10 @@ class KafkaReader:
         try:
             fetched = await consumer.getmany(timeout_ms=wait_ms, max_records=max_records)
         except OffsetOutOfRangeError as error:
-            await self._go_on_at_oldest(error.args[0])
+            try:
+                await self._go_on_at_oldest(error.args[0])
+            except PeerUnavailable as away:
+                log.warning("%s; where the log stands is asked again", away)
             return []
         if consumer is not self._consumer:
             return []  # the partitions changed meanwhile; what was fetched is fetched again from the kept positions
@@ -255,9 +258,9 @@ class KafkaReader:
                 if self._positions.get(place.partition) != offset:
                     continue
                 assert self._consumer is not None
-                oldest = await self.start_offset(place.partition)
+                oldest, end = await self.start_offset(place.partition), await self.end_offset(place.partition)
                 if oldest <= offset and (
-                    offset <= await self.end_offset(place.partition) or await self._holds(place, offset - 1)
+                    offset <= end or (oldest < end and await self._holds(place, offset - 1, end - 1))
                 ):
                     self._consumer.seek(place, offset)
                     continue
@@ -266,22 +269,27 @@ class KafkaReader:
                 self._positions[place.partition] = oldest
                 self._consumer.seek(place, oldest)
 
-    async def _holds(self, place: TopicPartition, offset: int) -> bool:
-        """Whether the log gives this record. A broker may say an end before records that it holds (Tansu counts a batch
-        as one), so the last record that was read is asked for before the log is believed lost."""
+    async def _holds(self, place: TopicPartition, offset: int, begin: int) -> bool:
+        """Whether the log gives this record, read from `begin`, which it does say it has. A broker may say an end
+        before records that it holds (Tansu counts a batch as one), so the last record that was read is asked for
+        before the log is believed lost. Raises PeerUnavailable where nothing at all is given: then it is only slow."""
         consumer = self._connection.consumer(auto_offset_reset="none")
+        newest = -1
         try:
             await _started(consumer)
             consumer.assign([place])
-            consumer.seek(place, offset)
-            found = await consumer.getmany(place, timeout_ms=PROBE_MS, max_records=1)
+            consumer.seek(place, begin)
+            while newest < offset and (found := await consumer.getmany(place, timeout_ms=PROBE_MS)):
+                newest = max(message.offset for messages in found.values() for message in messages)
         except OffsetOutOfRangeError:
             return False
         except KafkaError as error:
             raise PeerUnavailable(f"the broker does not give a record: {error!r}", topic=self.topic) from error
         finally:
             await _stopped(consumer)
-        return any(message.offset == offset for messages in found.values() for message in messages)
+        if newest < 0:
+            raise PeerUnavailable("the broker gives no record where it says that it has some", topic=self.topic)
+        return newest >= offset
 
     async def _look_for_lag(self) -> None:
         """After a while without records. A position past the end is a log that was lost or made anew; not every
