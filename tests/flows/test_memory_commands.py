@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,6 +82,15 @@ def test_the_schema_is_made_once_and_a_conversation_is_shown(app: typer.Typer, s
         run(app, "memory", "log", "not an id")
     with pytest.raises(InvalidInput):
         run(app, "memory", "why", "not an id")
+    lines = [
+        json.loads(line) for line in run(app, "memory", "export", "--tenant", "acme", "--user", "ada").splitlines()
+    ]
+    assert {line["table"]: line.get("text") for line in lines} == {
+        "conversations": None, "turns": None, "messages": "I live in Bern", "memories": lines[-1]["text"],
+    }  # fmt: skip
+    assert run(app, "memory", "export", "--tenant", "acme", "--user", "eve") == ""
+    with pytest.raises(InvalidInput, match="at least 8 days"):
+        run(app, "memory", "expire", "7")
 
 
 def test_memories_are_shown_to_whom_they_belong_and_to_the_role(
@@ -95,7 +105,10 @@ def test_memories_are_shown_to_whom_they_belong_and_to_the_role(
         monkeypatch.setenv("HEADSTART_KEY", asyncio.run(key_of(server, user, scopes)))
         if sees:
             assert "I live in Bern" in run(app, "memory", "log", CONVERSATION)
+            assert "I live in Bern" in run(app, "memory", "export", "--tenant", "acme", "--user", "ada")
         else:
+            with pytest.raises(NotPermitted):
+                run(app, "memory", "export", "--tenant", "acme", "--user", "ada")
             with pytest.raises(NotPermitted, match="somebody else's"):
                 run(app, "memory", "log", CONVERSATION)
 

@@ -168,6 +168,21 @@ async def test_every_table_is_walled_and_the_roles_have_no_way_around(store: Pos
 
 
 @pytest.mark.asyncio
+async def test_what_runs_as_the_owner_is_not_led_astray(store: PostgresStore) -> None:
+    """A caller's own table of the same name is not the one that is asked."""
+    async with store._across() as connection:
+        paths = await connection.fetch(
+            "SELECT proname, proconfig FROM pg_proc WHERE prosecdef AND pronamespace = 'public'::regnamespace"
+        )
+    assert {row["proname"]: row["proconfig"] for row in paths} == {"memories_by_words": ["search_path=public, pg_temp"]}
+    asked = "SELECT count(*) FROM memories_by_words('user-quillfeather', 'quillfeather', 99, '', '{}', 500, 1500, 24)"
+    async with store._within(TENANT) as connection, connection.transaction():
+        there = await connection.fetchval(asked)
+        await connection.execute("CREATE TEMP TABLE memories (tenant text) ON COMMIT DROP")
+        assert await connection.fetchval(asked) == there > 0
+
+
+@pytest.mark.asyncio
 async def test_a_connection_that_is_used_again_sees_its_next_tenant_only(server: str) -> None:
     """One connection for two tenants at once, with calls that are cancelled at each of their awaits."""
     async with fresh_database(server) as dsn, opened(dsn, pool_size=1) as store:
