@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
 # 4,000 vectors of 384 halves are 3 MB read and about 2 ms of arithmetic.
 EXACT_ROWS: Final = 4_000
-# A word of a question that more of a user's memories hold than WORD_ROWS is not searched for, as long as there are
-# others: of 40,000 memories that is a word in every 80th. RANKED_ROWS take about 4 ms to be fetched and ranked.
+# Of a user who has more than EXACT_ROWS: a word of a question that more memories hold than WORD_ROWS is not searched
+# for, as long as there are others (of 40,000 memories that is a word in every 80th). RANKED_ROWS take about 4 ms to be
+# fetched and ranked. Of anybody else every memory with one of the words is ranked.
 WORD_ROWS: Final = 500
 RANKED_ROWS: Final = 1_500
 ASKED_WORDS: Final = 24
+ALL: Final = 1 << 30
 # Words beyond this do not make a search by words better, only slower.
 QUESTION_CHARACTERS: Final = 4_000
 _MINE: Final = """tenant = $1 AND member = $2 AND ($6 = '' OR conversation <> $6)
@@ -51,7 +53,10 @@ WITH amount AS (
     ) AS found
 ), worded AS (
     SELECT id, score, row_number() OVER (ORDER BY score DESC, id) AS text_rank
-    FROM memories_by_words($2, $4, $5, $6, $8, $9, $10, $11)
+    FROM amount, memories_by_words(
+        $2, $4, $5, $6, $8, CASE WHEN is_large THEN $9 ELSE {ALL} END, CASE WHEN is_large THEN $10 ELSE {ALL} END,
+        CASE WHEN is_large THEN $11 ELSE {ALL} END
+    )
 ), found AS (
     SELECT id, max(vector_rank) AS vector_rank, max(text_rank) AS text_rank, max(score) AS score FROM (
         SELECT id, vector_rank, 0 AS text_rank, 0 AS score FROM nearest

@@ -41,7 +41,7 @@ async def store(server: str) -> AsyncIterator[PostgresStore]:
         connection = await asyncpg.connect(dsn)
         await connection.execute("ANALYZE memories")  # as autovacuum does soon
         await connection.close()
-        made.word_rows, made.ranked_rows = 50, 60
+        made.exact_rows, made.word_rows, made.ranked_rows = 100, 50, 60
         yield made
         await made.close()
 
@@ -57,6 +57,12 @@ async def test_a_rare_word_is_searched_for_and_a_common_one_beside_it_is_not(sto
     assert await worded(store, "Was there an otter in the river?") == set(range(OTTER))
     assert await worded(store, "herons and otters") == set(range(HERON))
     assert await worded(store, "the number123 of the river") == {123}
+
+
+@pytest.mark.asyncio
+async def test_of_few_memories_every_one_with_a_word_is_ranked(store: PostgresStore) -> None:
+    store.exact_rows = RIVER
+    assert await worded(store, "Was there an otter in the river?", 400) == set(range(RIVER))
 
 
 @pytest.mark.asyncio
@@ -95,7 +101,7 @@ async def test_indexes_answer_behind_the_wall_between_tenants(store: PostgresSto
         for other in ("seqscan", "bitmapscan", "hashjoin", "mergejoin"):  # what a table of this size is better off with
             await connection.execute(f"SET LOCAL enable_{other} = off")
         plan = await connection.fetch(
-            f"EXPLAIN {_RECALL}", "acme", "ada", NORTH, "otter", 9, "", 4_000, [], 50, 60, 24
+            f"EXPLAIN {_RECALL}", "acme", "ada", NORTH, "otter", 9, "", 100, [], 50, 60, 24
         )  # fmt: skip
     text = "\n".join(row[0] for row in plan)
     assert "(current_setting('headstart.tenant'::text, true) = 'acme'::text)" in text
