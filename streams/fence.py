@@ -68,6 +68,10 @@ class Fence:
         """Nothing of the fact's stage has been read, so it can not be judged: the stage began before."""
         return fact.stage != NOTE and fact.subject not in self._ended and (fact.subject, fact.stage) not in self._stages
 
+    def noted(self, subject: str, text: str) -> bool:
+        """Whether a note with this id about the subject has been read."""
+        return text in self._notes.get(subject, ())
+
     def epoch(self, subject: str, stage: str) -> int:
         """The epoch in force of a stage, 0 when none has been opened."""
         return self._stages.get((subject, stage), (0, "", 0))[0]

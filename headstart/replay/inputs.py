@@ -6,10 +6,13 @@ from collections import deque
 from typing import TypeVar
 
 from headstart.replay.turns import TURN, ConversationLog, Fact, Segment, TurnLog
+from streams.codec import Record, decode_as, identity
 from streams.events import Event
 from streams.events.calling import CallAnswered, CallFailed, CallFired
+from streams.events.conversation import FactPublished, FactTaken
 from streams.events.routing import RouteDecided
 from streams.events.turn import TurnAdopted
+from streams.fence import NOTE
 from streams.taken import Taken
 from workers.planning.commands import Routed
 
@@ -45,6 +48,16 @@ def unsaid(turn: TurnLog, segment: Segment) -> tuple[Taken, ...]:
         and said < fact.record.offset < segment.end
     ]
     return tuple(entry for entry in calls[-1].taken if entry not in told) if calls and own else ()
+
+
+def waits_for(record: Record) -> str:
+    """What a record of the owner's own waits for until the owner reads it: a service's fact for being heard, the note
+    that opens a turn for that turn; "" for any other."""
+    if record.type == FactPublished.TYPE:
+        return record.event_id
+    if record.type == FactTaken.TYPE and identity(record).stage == NOTE:
+        return decode_as(record, FactTaken).successor
+    return ""
 
 
 def is_outcome(fact: Fact) -> bool:

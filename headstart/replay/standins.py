@@ -130,6 +130,11 @@ class RecordedEffects:
     async def catch_up(self, accepted: TurnAccepted) -> None:
         """A recording's timers fire where they fired."""
 
+    def decided(self, fact: str, agent: str | None) -> None:
+        """It was decided about a fact by this agent's policy; None: by a turn."""
+        if agent is not None and fact in self.deciding:
+            self.deciding.pop(fact).set_result(agent)
+
     async def agent_without_turn(self, conversation: str, fact: str) -> str:
         self.deciding[fact] = asyncio.get_running_loop().create_future()
         return await self.deciding[fact]

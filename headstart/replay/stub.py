@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from headstart.replay.commands import Commands, accepted_notes
-from headstart.replay.inputs import first_of, is_outcome, older, queues, routed, unsaid
+from headstart.replay.inputs import first_of, is_outcome, older, queues, routed, unsaid, waits_for
 from headstart.replay.recording import Recording
 from headstart.replay.standins import Clock, RecordedCalls, RecordedEffects, RecordedManifests, Timers
 from headstart.replay.stepping import SteppedBus
@@ -27,7 +27,7 @@ from streams import ids
 from streams.codec import Record, decode, decode_as, identity
 from streams.errors import NotFound, NotPermitted, OurError
 from streams.events.calling import ApprovalAsked, CallAnswered, CallFailed
-from streams.events.conversation import ConversationOpened, FactPublished, FactTaken
+from streams.events.conversation import ConversationOpened, FactTaken
 from streams.events.intake import FactPublish, TurnSubmit
 from streams.events.recalling import Recalled, SkillsDiscovered
 from streams.events.registering import SkillManifest
@@ -114,7 +114,7 @@ class _Session:
         self._fed = {fact.record.offset for fact in segment.facts}
         self._queues = queues(log, segment)
         self._seen = self._noted = 0
-        self._unheard: dict[str, Record] = {}  # services' facts that the owner has written and not read yet
+        self._unheard: dict[str, Record] = {}  # written by the owner and not read yet (inputs.py)
         self._owner = TurnOwner(
             self._bus, MemoryStore(dimensions=1), setup, manifests, lambda _: self._effects,
             place=lambda request: ids.partition_of(request.conversation), writer=segment.writer,
@@ -189,7 +189,7 @@ class _Session:
         event = fact.event
         if isinstance(event, TurnAccepted):
             self._clock.now_ms, self._bucket = float(event.at_ms), event.bucket
-            await self._flush()
+            await self._release(event.turn)
             if event.turn not in self._written() and (record := self._commands.submit(event)) is not None:
                 await self._give([record])
         elif isinstance(event, FactTaken) and fact.identity.stage == NOTE:
@@ -197,7 +197,8 @@ class _Session:
             await self._hear(event.fact, event.agent)
         elif fact.identity.stage == NOTE:
             self._clock.now_ms = float(getattr(event, "at_ms", 0))
-            await self._flush()  # whose the conversation is stands in what the owner wrote
+            if not self._owner.partitions[self._log.partition].view.tail(fact.identity.subject).tenant:
+                await self._flush()  # whose the conversation is stands in what the owner wrote
             if (record := self._commands.note(fact)) is not None:
                 await self._give([record])
             else:
@@ -312,8 +313,6 @@ class _Session:
         if live is not None and live.machine is not None:
             live.carry_out(live.machine.fail(entry.name, DEFECT, entry.at_ms))
 
-    # -- means -----------------------------------------------------------------------------------------------------
-
     def _deliver(self, turn: str, asked: str, item: Routed | Recollected | Discovered | ApprovalsFound) -> None:
         deliver = self._effects.waiting.get((turn, asked))
         if deliver is None:
@@ -330,22 +329,24 @@ class _Session:
         await self._settle()
 
     async def _flush(self) -> None:
-        """What the owner wrote comes back to it, as it does on a bus; services' facts only when they are heard."""
+        """What the owner wrote comes back to it, as it does on a bus; what waits for something, with that."""
         while own := self._events()[self._seen :]:
             self._seen += len(own)
-            self._unheard |= {record.event_id: record for record in own if record.type == FactPublished.TYPE}
-            await self._bus.stepped.give([record for record in own if record.type != FactPublished.TYPE])
+            self._unheard |= {name: record for record in own if (name := waits_for(record))}
+            await self._bus.stepped.give([record for record in own if not waits_for(record)])
             await self._settle()
 
-    async def _hear(self, fact: str, agent: str | None = None) -> None:
-        """The owner comes to read a service's fact. agent: whose policy decides about it, where no turn takes it in."""
+    async def _release(self, name: str) -> None:
+        """What of the owner's own waited for this (inputs.py) comes back to it."""
         await self._flush()
-        if (record := self._unheard.pop(fact, None)) is not None:
-            await self._bus.stepped.give([record])
-            await self._settle()
-        if agent is not None and fact in self._effects.deciding:
-            self._effects.deciding.pop(fact).set_result(agent)
-            await self._settle()
+        await self._bus.stepped.give([self._unheard.pop(name)] if name in self._unheard else [])
+        await self._settle()
+
+    async def _hear(self, fact: str, agent: str | None = None) -> None:
+        """The owner comes to read a service's fact. agent: whose policy decides about it, where no turn does."""
+        await self._release(fact)
+        self._effects.decided(fact, agent)
+        await self._settle()
 
     async def _settle(self) -> None:
         """Lets everything that was begun come to its end; none of it waits for anything."""

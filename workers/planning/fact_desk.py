@@ -103,8 +103,9 @@ class FactDesk:
         queued = next((number for number, (submit, _) in enumerate(queue) if submit.turn == turn), -1)
         if queued >= 0:
             queue[queued] = (opening.submit, -1)  # another fact has come to it
-        else:
-            (queue.appendleft if opening.steered else queue.append)((opening.submit, -1))
+        else:  # before whatever waits: what a turn goes on with first of all, others in their order
+            of_facts = sum(submit.turn in partition.view.facts.openings for submit, _ in queue)
+            queue.insert(0 if opening.steered else of_facts, (opening.submit, -1))
         self._intake.open_next(partition, opening.submit.conversation)
 
     async def _decide(self, partition: HeldPartition, due: Due) -> None:

@@ -44,7 +44,8 @@ class HeldPartition:
         """A command is taken up; False when it was before."""
         begun = self.commands.begin(offset)
         if begun:
-            self._read_at.append((offset, self.next_offset))
+            # One that an owner before has taken up may have had its effect anywhere in what is read again.
+            self._read_at.append((offset, self.next_offset if self.caught_up else self.first_offset))
         return begun
 
     def positions(self) -> tuple[int | None, int | None]:

@@ -185,9 +185,11 @@ class Intake:
         identity, number = f"{conversation}/{NOTE}/0/{note_number(record.event_id)}", ids.partition_of(conversation)
         while not partition.given_away:
             try:
-                _ = await self._outbox.put_acknowledged(
-                    lambda: self._bus.post(EVENTS.name, number, conversation, fact, identity, self._writer)
-                )
+                # A repeat would be the first to whoever begins to read between the two.
+                if not partition.view.fence.noted(conversation, identity):
+                    _ = await self._outbox.put_acknowledged(
+                        lambda: self._bus.post(EVENTS.name, number, conversation, fact, identity, self._writer)
+                    )
                 return partition.commands.finish(record.offset)
             except PeerError as error:
                 log.warning("a fact about a conversation waits for the bus: %s", error)
