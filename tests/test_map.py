@@ -59,6 +59,10 @@ PURE = (
     "headstart/client_state.py", "headstart/client_acks.py", "headstart/client_backoff.py",
     "headstart/client_errors.py", "headstart/client_held.py", "headstart/client_readers.py",
     "headstart/client_refusals.py", "headstart/timeline.py", "headstart/turn_view.py",
+    "headstart/importing/choices.py", "headstart/importing/mcp_tools.py", "headstart/importing/naming.py",
+    "headstart/importing/openapi.py", "headstart/importing/parameters.py", "headstart/importing/schemas.py",
+    "headstart/mcp/results.py", "workers/skills/binding.py", "workers/skills/http_request.py",
+    "workers/skills/url_template.py",
 )  # fmt: skip
 NOT_PURE = {"workers/toolcalls/vllm_adapter.py"}  # the one file of the parser that knows vLLM
 

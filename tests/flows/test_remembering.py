@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from headstart.remembered import recalled_in
+from headstart.replay.recorder import Selection
 from memory.embed import HashEmbedder
 from streams import ids
 from streams.codec import decode
@@ -321,9 +322,9 @@ async def test_what_a_turn_recalled_is_read_from_the_log(world: World, stored: b
     await course.end()
     if stored:
         await world.work(worker)
-    assert await recalled_in(world.bus, world.store, course.turn) == fact
+    assert await recalled_in(world.bus, world.store, course.turn, Selection()) == fact
     with pytest.raises(NotFound):
-        await recalled_in(world.bus, world.store, ids.turn_id(CONVERSATION, NOW_MS, b"never-asked"))
+        await recalled_in(world.bus, world.store, ids.turn_id(CONVERSATION, NOW_MS, b"never-asked"), Selection())
     await worker.stop()
 
 
