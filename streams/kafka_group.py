@@ -44,6 +44,7 @@ class KafkaGroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
         gather_ms: int = 0,
     ) -> None:
         self._gather_ms = gather_ms
+        self._wait_ms = connection.fetch_max_wait_ms  # when the client was opened
         self.gaps: list[Gap] = []
         self.rebuilds = 0
         self._connection = connection
@@ -65,6 +66,7 @@ class KafkaGroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def open(self) -> None:
         """Join; the callbacks run from here on. Raises KafkaError."""
+        self._wait_ms = self._connection.fetch_max_wait_ms
         consumer = self._connection.consumer(
             self._gather_ms,
             group_id=self._group,
@@ -297,6 +299,8 @@ class KafkaGroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
             lag = None
         if self._progress.compared(monotonic_ms(), lag):
             log.warning("group %s has lag %s and no progress; joining again with a new client", self._group, lag)
+            if lag is not None:
+                self._connection.was_given_nothing(self._wait_ms)
             try:
                 await self.rebuild()
             except PeerUnavailable as error:

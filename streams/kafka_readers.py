@@ -35,6 +35,7 @@ PARTITION_FETCH_BYTES = 2 * DEAD_LETTERS.record_size_bytes  # the largest record
 REQUEST_TIMEOUT_MS = 20_000
 GATHERED_BYTES = 256 * 1024  # ends a gathering fetch early: some 500 records
 PROBE_MS = 2_000  # in which a broker gives a record that it holds
+MOST_WAIT_MS = 500
 SESSION_TIMEOUT_MS = 10_000  # Apache Kafka accepts no less than 6 s unless told otherwise
 
 
@@ -64,7 +65,8 @@ class KafkaConnection:
         """A consumer that commits nothing by itself. gather_ms: a fetch is held that long unless much has come; 0: it
         is answered by the first record."""
         if gather_ms:
-            more |= {"fetch_max_wait_ms": gather_ms, "fetch_min_bytes": GATHERED_BYTES}
+            wait_ms = max(gather_ms, self.fetch_max_wait_ms)
+            more |= {"fetch_max_wait_ms": wait_ms, "fetch_min_bytes": GATHERED_BYTES}
         else:
             more |= {"fetch_max_wait_ms": self.fetch_max_wait_ms}
         return AIOKafkaConsumer(
@@ -73,6 +75,13 @@ class KafkaConnection:
             max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
             **more,
         )
+
+    def was_given_nothing(self, wait_ms: int) -> None:
+        """A client that was opened when fetches waited this long had lag and made no progress: those opened from now on
+        wait four times as long, up to MOST_WAIT_MS. A broker that looks through all it has before it answers gives
+        nothing when that takes longer than it may wait: Tansu beyond some 20,000 batches at 5 ms."""
+        if wait_ms == self.fetch_max_wait_ms < MOST_WAIT_MS:
+            self.fetch_max_wait_ms = min(MOST_WAIT_MS, 4 * wait_ms)
 
     @property
     def ask_timeout_s(self) -> float:
@@ -126,6 +135,7 @@ class KafkaReader:
         self._connection = connection
         self._positions: dict[int, int] = {}
         self._consumer: AIOKafkaConsumer | None = None
+        self._wait_ms = connection.fetch_max_wait_ms  # when the client was opened
         self._changing = asyncio.Lock()
         self._changed = asyncio.Event()
         self._progress = Progress()
@@ -234,6 +244,7 @@ class KafkaReader:
 
     async def _rebuild(self, kept: frozenset[int], moved: Mapping[int, int]) -> None:
         """Swap the client for a new one. Raises PeerUnavailable, and then nothing has changed."""
+        wait_ms = self._connection.fetch_max_wait_ms
         fresh = self._connection.consumer(self._gather_ms, auto_offset_reset="none")
         try:
             await _started(fresh)
@@ -244,7 +255,7 @@ class KafkaReader:
             raise
         # Positions moved on while the new client connected; those that count are the ones of now.
         self._positions = {partition: self._positions[partition] for partition in kept} | dict(moved)
-        stale, self._consumer = self._consumer, fresh
+        stale, self._consumer, self._wait_ms = self._consumer, fresh, wait_ms
         self._assign(fresh)
         self._changed.set()
         if stale is not None:
@@ -308,6 +319,8 @@ class KafkaReader:
             async with self._changing:
                 log.warning("a reader of %s has lag %s and no progress; opening a new client", self.topic, lag)
                 self.rebuilds += 1
+                if lag is not None:
+                    self._connection.was_given_nothing(self._wait_ms)
                 try:
                     await self._rebuild(self.partitions, {})
                 except PeerUnavailable as error:
