@@ -56,7 +56,7 @@ FAULTS ?=
 test-faults: setup ## real processes killed and stopped at every moment of a turn, an hour (FAULTS="--runs 10 --seed 7": only that)
 	@$(if $(FAULTS),$(BIN)/python -m tests.faults $(FAULTS),\
 	  $(BIN)/python -m tests.faults --broker kafka --runs 216 && \
-	  $(BIN)/python -m tests.faults --broker tansu --runs 60 && \
+	  for seed in 0 20 40; do $(BIN)/python -m tests.faults --broker tansu --runs 20 --seed $$seed || exit 1; done && \
 	  $(BIN)/python -m tests.faults --broker quorum --runs 12 && \
 	  $(BIN)/python -m tests.faults --broker kafka --rolling 3)
 
