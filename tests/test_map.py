@@ -46,7 +46,7 @@ PURE = (
     "workers/planning/rendering.py", "workers/planning/restoring.py", "workers/planning/savings.py",
     "workers/planning/journal.py", "workers/planning/setups.py", "streams/taken.py",
     "workers/planning/facts_due.py", "workers/planning/notes.py", "workers/planning/setup.py",
-    "workers/planning/taking.py", "workers/remembering/published.py",
+    "workers/planning/taking.py", "workers/planning/steering.py", "workers/remembering/published.py",
     "workers/routing/*.py", "workers/agents/*.py", "workers/skills/manifest.py", "workers/skills/references.py",
     "workers/skills/plan_schema.py", "workers/skills/breaker.py", "workers/generation/engine.py",
     "workers/generation/placement.py", "workers/response/*.py",

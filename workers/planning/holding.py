@@ -33,7 +33,7 @@ class HeldPartition:
         self.adopting: dict[str, LiveTurn] = {}
         self.ending: dict[str, LiveTurn] = {}  # ended here; their terminal facts have not been read yet
         self._readers: list[tuple[int, asyncio.Event]] = []
-        self._read_at: deque[tuple[int, int]] = deque()  # commands, each with how far `events` was read by then
+        self._read_at: deque[tuple[int, int]] = deque()  # commands, each with what of `events` it may be about
 
     @property
     def first_offset(self) -> int:
@@ -48,6 +48,14 @@ class HeldPartition:
             self._read_at.append((offset, self.next_offset if self.caught_up else self.first_offset))
         return begun
 
+    def hold_back(self, offset: int, turn: str) -> None:
+        """Until this command is done a successor must be able to read the whole turn."""
+        state = self.view.open.get(turn)
+        if state is not None:
+            self._read_at = deque(
+                (at, min(begin, state.offset) if at == offset else begin) for at, begin in self._read_at
+            )
+
     def positions(self) -> tuple[int | None, int | None]:
         """Up to where `turns` and `events` may be committed together, each None when there is nothing to say.
 
@@ -61,7 +69,7 @@ class HeldPartition:
             return done, None
         events = self.view.oldest_open(self.next_offset)
         if self._read_at:
-            events = min(events, self._read_at[0][1])
+            events = min(events, *(begin for _, begin in self._read_at))
         return done, events if events >= 0 else None
 
     def read(self, offset: int) -> None:

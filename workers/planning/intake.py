@@ -42,6 +42,7 @@ from workers.planning.partition import Tail
 from workers.planning.past import Past
 from workers.planning.service_desk import ServiceDesk
 from workers.planning.services import Check, from_gateway, from_service
+from workers.planning.steering import successor
 from workers.planning.taking import ORIGIN
 
 log = logging.getLogger("headstart.turns")
@@ -99,6 +100,9 @@ class Intake:
         try:
             if isinstance(event, TurnSubmit):
                 self._submit(partition, event, record.offset)
+                return
+            if isinstance(event, TurnSteer):
+                self._steer(partition, event, record.offset)
                 return
             if isinstance(event, Noted):
                 self._check(partition, event.conversation, event.tenant, event.user)
@@ -169,8 +173,6 @@ class Intake:
     def _other(self, partition: HeldPartition, event: Event, record: Record) -> None:
         if isinstance(event, TurnCancel):
             self._cancel(partition, event.turn, event.tenant, event.user, Cancelled(event.reason))
-        elif isinstance(event, TurnSteer):
-            self._steer(partition, event)
         else:
             raise InvalidInput(f"{record.type} is not a command for turns", code="unexpected_event")
 
@@ -204,24 +206,31 @@ class Intake:
         elif any(submit.turn == turn for queue in partition.inbox.values() for submit, _ in queue):
             partition.cancelled[turn] = item.reason
 
-    def _steer(self, partition: HeldPartition, event: TurnSteer) -> None:
-        live = partition.lives.get(event.turn)
-        if live is None:
-            return
-        steered = live.accepted
-        self._cancel(partition, event.turn, event.tenant, event.user, Cancelled("steered", event.successor))
-        submit = TurnSubmit(
-            turn=event.successor, conversation=steered.conversation, tenant=steered.tenant, user=steered.user,
-            input=event.input, at_ms=event.at_ms, previous_turn=steered.turn, options=steered.options,
-            origin="steer",
-        )  # fmt: skip
-        partition.inbox.setdefault(steered.conversation, deque()).appendleft((submit, -1))
-
-    def _submit(self, partition: HeldPartition, submit: TurnSubmit, offset: int) -> None:
-        queue = partition.inbox.setdefault(submit.conversation, deque())
-        if partition.view.knows(submit.turn) or any(queued.turn == submit.turn for queued, _ in queue):
+    def _steer(self, partition: HeldPartition, event: TurnSteer, offset: int) -> None:
+        """The turn ends and its successor begins, and then the command is done: whoever reads it again before that may
+        find the turn ended already."""
+        live = partition.lives.get(event.turn) or partition.adopting.get(event.turn)
+        turn = live.accepted if live is not None else partition.view.steered.get(event.successor)
+        if turn is None or turn.turn != event.turn or self._knows(partition, turn.conversation, event.successor):
             partition.commands.finish(offset)
             return
+        if (turn.tenant, turn.user) != (event.tenant, event.user):
+            raise NotPermitted("the turn belongs to somebody else", code="not_permitted")
+        if live is not None:
+            live.deliver(Cancelled("steered", event.successor))
+        partition.hold_back(offset, event.turn)
+        partition.inbox.setdefault(turn.conversation, deque()).appendleft((successor(event, turn), offset))
+        self.open_next(partition, turn.conversation)
+
+    def _knows(self, partition: HeldPartition, conversation: str, turn: str) -> bool:
+        queue = partition.inbox.get(conversation, ())
+        return partition.view.knows(turn) or any(queued.turn == turn for queued, _ in queue)
+
+    def _submit(self, partition: HeldPartition, submit: TurnSubmit, offset: int) -> None:
+        if self._knows(partition, submit.conversation, submit.turn):
+            partition.commands.finish(offset)
+            return
+        queue = partition.inbox.setdefault(submit.conversation, deque())
         tail = partition.view.tail(submit.conversation)
         if tail.running or queue:
             if submit.options.on_busy == "reject" or len(queue) >= QUEUED_PER_CONVERSATION:

@@ -18,12 +18,13 @@ from streams.codec import Identity, Record, decode, identity
 from streams.events import Event
 from streams.events.conversation import ConversationOpened
 from streams.events.routing import RouteDecided
-from streams.events.turn import TurnAccepted, TurnEnd
+from streams.events.turn import TurnAccepted, TurnEnd, TurnIncomplete
 from streams.fence import Fence
 from workers.planning.facts_due import FactsDue
 
 CONVERSATIONS: Final = 50_000  # of one partition whose tail is kept in memory; older ones are looked up in Postgres
 MEMORY: Final = "memory"  # stages of the memory worker, which come after a turn's end: no turn waits for them
+STEERED: Final = 200  # turns that were steered last, and whose successors have not begun yet
 SETTLING: Final = 2_000  # ended turns whose fence is kept, so that what comes late is still judged
 
 
@@ -71,6 +72,7 @@ class PartitionView:
         self.owned: set[str] = set()
         self.tails: OrderedDict[str, Tail] = OrderedDict()
         self.facts = FactsDue()
+        self.steered: OrderedDict[str, TurnAccepted] = OrderedDict()  # by their successors
         self._settling: OrderedDict[str, None] = OrderedDict()
         self._unstored: dict[str, Tail] = {}  # by conversation: tails with ended turns
         self._stored_position = -1
@@ -103,7 +105,7 @@ class PartitionView:
             if turn.facts is not None:
                 turn.facts.append((fact, event, float(record.timestamp_ms)))
             if isinstance(event, TurnEnd):
-                self._ended(tail, fact.subject, turn)
+                self._ended(tail, fact.subject, turn, event)
         return Seen(fact, event, record.source, record.timestamp_ms, record.offset)
 
     def tail(self, conversation: str) -> Tail:
@@ -139,15 +141,20 @@ class PartitionView:
     def _accepted(self, tail: Tail, event: TurnAccepted, offset: int) -> None:
         facts: list[tuple[Identity, Event, float]] | None = None if event.turn in self.owned else []
         self.open[event.turn] = OpenTurn(event, offset, TurnProjector(), facts)
+        _ = self.steered.pop(event.turn, None)
         tail.tenant, tail.user = event.tenant, event.user
         tail.last_turn, tail.last_offset, tail.running = event.turn, offset, event.turn
 
-    def _ended(self, tail: Tail, turn: str, state: OpenTurn) -> None:
+    def _ended(self, tail: Tail, turn: str, state: OpenTurn, end: TurnEnd) -> None:
         tail.ended.append(state.projector.record())
         self._unstored[state.accepted.conversation] = tail
         if tail.running == turn:
             tail.running = ""
         del self.open[turn]
+        if isinstance(end, TurnIncomplete) and end.successor:
+            self.steered[end.successor] = state.accepted
+            if len(self.steered) > STEERED:
+                _ = self.steered.popitem(last=False)
         self.owned.discard(turn)
         self._settling[turn] = None
         if len(self._settling) > SETTLING:
