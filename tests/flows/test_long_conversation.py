@@ -70,7 +70,7 @@ def budget(agent: Agent, question: str) -> int:
     """What the agent's prompt may take: its own text, each part's budget, the question, a line for each heading."""
     empty = agent.answer.prompt.render(
         question=question, history=[], summary="", recalled=[], habits=[], instructions="", today="", locale="",
-        results=[], failed=[], examples=[],
+        results=[], failed=[], examples=[], facts=[],
     )  # fmt: skip
     parts = agent.history_tokens + agent.recall_tokens + SUMMARY_TOKENS + agent.example_tokens
     return tokens(empty) + parts + 32
