@@ -32,6 +32,7 @@ class HeldPartition:
         self.lives: dict[str, LiveTurn] = {}
         self.adopting: dict[str, LiveTurn] = {}
         self.ending: dict[str, LiveTurn] = {}  # ended here; their terminal facts have not been read yet
+        self._with_turns: dict[str, list[int]] = {}  # commands that are done when their turn has ended
         self._readers: list[tuple[int, asyncio.Event]] = []
         self._read_at: deque[tuple[int, int]] = deque()  # commands, each with what of `events` it may be about
 
@@ -55,6 +56,19 @@ class HeldPartition:
             self._read_at = deque(
                 (at, min(begin, state.offset) if at == offset else begin) for at, begin in self._read_at
             )
+
+    def finish_with(self, turn: str, offset: int) -> None:
+        """This command is done when the turn has ended in the log: an owner that dies before may have told nobody."""
+        if turn in self.lives or turn in self.adopting:
+            self._with_turns.setdefault(turn, []).append(offset)
+        else:
+            self.commands.finish(offset)
+
+    def ended(self, turn: str) -> None:
+        """The turn's terminal fact was read."""
+        self.ending.pop(turn, None)
+        for offset in self._with_turns.pop(turn, ()):
+            self.commands.finish(offset)
 
     def positions(self) -> tuple[int | None, int | None]:
         """Up to where `turns` and `events` may be committed together, each None when there is nothing to say.

@@ -100,19 +100,18 @@ class Intake:
         try:
             if isinstance(event, TurnSubmit):
                 self._submit(partition, event, record.offset)
-                return
-            if isinstance(event, TurnSteer):
+            elif isinstance(event, TurnSteer):
                 self._steer(partition, event, record.offset)
-                return
-            if isinstance(event, Noted):
+            elif isinstance(event, TurnCancel):
+                self._cancel(partition, event.turn, event.tenant, event.user, Cancelled(event.reason))
+                partition.finish_with(event.turn, record.offset)
+            elif isinstance(event, Noted):
                 self._check(partition, event.conversation, event.tenant, event.user)
                 self._spawn(self._note(partition, event, record))
-                return
-            self._other(partition, event, record)
+            else:
+                raise InvalidInput(f"{record.type} is not a command for turns", code="unexpected_event")
         except HeadstartError as error:
             await self._poison(partition, record, error)
-            return
-        partition.commands.finish(record.offset)
 
     async def _from_service(self, partition: HeldPartition, event: Event, record: Record) -> None:
         """Checks a service's record beside the loop: it needs Postgres, and nobody else waits for that."""
@@ -169,12 +168,6 @@ class Intake:
         if submit is not None and not partition.view.knows(submit.turn):
             self._refuse(partition, submit, record.offset, error.code, error.message, error.hint or "")
         partition.commands.finish(record.offset)
-
-    def _other(self, partition: HeldPartition, event: Event, record: Record) -> None:
-        if isinstance(event, TurnCancel):
-            self._cancel(partition, event.turn, event.tenant, event.user, Cancelled(event.reason))
-        else:
-            raise InvalidInput(f"{record.type} is not a command for turns", code="unexpected_event")
 
     def _check(self, partition: HeldPartition, conversation: str, tenant: str, user: str) -> None:
         tail = partition.view.tails.get(conversation)

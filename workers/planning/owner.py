@@ -300,7 +300,7 @@ class TurnOwner:
         elif isinstance(seen.event, TurnAdopted) and seen.source == self.writer:
             self._adopted(partition, seen)
         if seen.identity.subject not in partition.view.open:
-            partition.ending.pop(seen.identity.subject, None)
+            partition.ended(seen.identity.subject)
             if partition.caught_up:
                 self._intake.open_next(partition, (record.key or b"").decode())
         if partition.caught_up:

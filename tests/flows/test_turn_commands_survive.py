@@ -1,15 +1,18 @@
-"""A client's steer, when the owner dies after it has ended the turn and before the turn that goes on has begun."""
+"""What a client says of a running turn, when the owner dies before the log has what came of it."""
 
 from __future__ import annotations
+
+import asyncio
 
 import pytest
 
 from streams import ids
 from streams.events import InputItem
-from streams.events.intake import TurnSteer
-from streams.events.turn import TurnAccepted, TurnCompleted, TurnIncomplete
+from streams.events.intake import TurnCancel, TurnSteer
+from streams.events.turn import TurnAccepted, TurnCancelled, TurnCompleted, TurnIncomplete
 from tests.support.turn_world import T0, World, vanish, world
 from workers.planning.intake import Intake
+from workers.planning.live import LiveTurn
 from workers.planning.owner import GROUP
 
 pytestmark = pytest.mark.asyncio
@@ -61,3 +64,25 @@ async def test_a_steer_is_done_once_its_successor_is_in_the_log() -> None:
         again = await scene.submit(scene.conversation(), "Thanks", agent="companion")
         await scene.write(await scene.request("answer"), "Welcome.")
         assert isinstance((await scene.facts(again))[-1], TurnCompleted)
+
+
+async def test_a_cancel_is_heard_by_the_next_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world() as scene:
+        owner = await scene.owner()
+        turn = await scene.submit(scene.conversation(), "The weather in Rome?", agent="companion")
+        await scene.request("answer")
+        heard = asyncio.Event()
+        with monkeypatch.context() as dying:
+            dying.setattr(LiveTurn, "deliver", lambda *_: heard.set())
+            command = TurnCancel(turn=turn, tenant="acme", user="ada", at_ms=T0)
+            await scene.bus.publish("turns", 1, scene.conversation(), command, f"cancel/{turn}", "gateway/test")
+            await heard.wait()
+            await owner._commit(owner._group)  # type: ignore[arg-type]
+            await vanish(owner)
+        await scene.owner()
+        assert isinstance((await scene.facts(turn))[-1], TurnCancelled)
+        again = await scene.submit(scene.conversation(), "Thanks", agent="companion")
+        await scene.write(await scene.request("answer"), "Welcome.")
+        assert isinstance((await scene.facts(again))[-1], TurnCompleted)
+        await scene.owners[-1].stop()
+        assert scene.broker.commits[(GROUP, "turns", 1)] == 3, "both submits, and the cancel between them"
