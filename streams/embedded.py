@@ -151,7 +151,7 @@ def choose_broker(kafka_home: Path | None, environment: Mapping[str, str]) -> Br
     if kafka_home is None:
         return BrokerChoice(
             None,
-            "Broker: Tansu, in memory; the log slows as it grows and is forgotten when it stops (KAFKA_HOME would keep it).",
+            "Broker: Tansu, in memory; the log slows as it grows, and is forgotten at the end (KAFKA_HOME would keep it).",
         )
     found = find_kafka(kafka_home, environment)
     if isinstance(found, str):
