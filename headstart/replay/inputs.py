@@ -81,13 +81,14 @@ def _adoption(turn: TurnLog, segment: Segment) -> int | None:
     )
 
 
-def routed(turn: TurnLog, entry: Taken) -> Routed:
+def routed(turn: TurnLog, segment: Segment, entry: Taken) -> Routed:
     """What the router said; the likenesses are those that the decision was written down with."""
-    decided = first_of(turn, RouteDecided)
+    decided = first_of(turn, RouteDecided, segment)
     scores, took_ms = (decided.scores, decided.took_ms) if decided is not None else ((), 0.0)
     return Routed(agent=entry.name, verdict=entry.detail, scores=scores, took_ms=took_ms)
 
 
-def first_of(turn: TurnLog, kind: type[E]) -> E | None:
-    """The first fact of a kind."""
-    return next((fact.event for fact in turn.facts if isinstance(fact.event, kind)), None)
+def first_of(turn: TurnLog, kind: type[E], segment: Segment | None = None) -> E | None:
+    """The first fact of a kind; the first that this owner wrote, if there is one: two may have looked."""
+    own = () if segment is None else (fact for fact in segment.facts if fact.identity.subject == turn.turn)
+    return next((fact.event for fact in (*own, *turn.facts) if isinstance(fact.event, kind)), None)

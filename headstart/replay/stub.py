@@ -216,9 +216,10 @@ class _Session:
             case "resume":
                 await self._flush()
             case "routed":
-                self._deliver(name, "look", routed(turn, entry))
+                self._deliver(name, "look", routed(turn, self._segment, entry))
             case "recollected":
-                recalled = first_of(turn, Recalled) or Recalled(items=(), history=(), at_ms=int(entry.at_ms))
+                found = first_of(turn, Recalled, self._segment)
+                recalled = found or Recalled(items=(), history=(), at_ms=int(entry.at_ms))
                 self._deliver(name, "look", Recollected(recalled))
             case "discovered":
                 self._discovered(turn)
@@ -273,7 +274,7 @@ class _Session:
             _ = await writer.post(event)
 
     def _discovered(self, turn: TurnLog) -> None:
-        event = first_of(turn, SkillsDiscovered)
+        event = first_of(turn, SkillsDiscovered, self._segment)
         if event is None:
             self._problem(turn.turn, "what was discovered is not in the recording")
             return
