@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from streams.topology import TOPICS
+from tests.support.syntax import parsed
 
 ROOT = Path(__file__).resolve().parent.parent
 HOUSES = ("streams", "memory", "workers", "gateway", "headstart")
@@ -88,7 +89,7 @@ def imports(file: Path) -> frozenset[str]:
         for child in ast.iter_child_nodes(node):
             walk(child)
 
-    walk(ast.parse(file.read_text()))
+    walk(parsed(file.read_text()))
     return frozenset(found)
 
 
@@ -143,7 +144,7 @@ def test_no_circles() -> None:
 def test_files_can_be_read_in_one_sitting(file: Path) -> None:
     text = file.read_text()
     assert len(text.splitlines()) <= LINES
-    assert ast.get_docstring(ast.parse(text)), "a module says what it is for"
+    assert ast.get_docstring(parsed(text)), "a module says what it is for"
 
 
 def test_vllm_is_known_to_two_files_only() -> None:

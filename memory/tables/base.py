@@ -7,6 +7,7 @@ key, a conversation, a turn), and for the projection of the log, which is about 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -79,8 +80,7 @@ class Tables:
 
     async def close(self) -> None:
         pools, self._pools = self._pools, {}
-        for pool in pools.values():
-            await pool.close()
+        await asyncio.gather(*[_say_goodbye(pool, self._connect_timeout_s) for pool in pools.values()])
 
     async def migrate(self) -> list[str]:
         async with _typed_errors():
@@ -166,6 +166,15 @@ async def _prepare(connection: asyncpg.Connection[asyncpg.Record], role: str) ->
         raise _no_schema() from error
     except asyncpg.InsufficientPrivilegeError as error:
         raise Misconfigured(f"the database's user may not be {role}", hint=f"GRANT {role} TO that user") from error
+
+
+async def _say_goodbye(pool: Pool, within_s: float) -> None:
+    """A connection whose far side is gone without a word never answers a goodbye: then the pool hangs up."""
+    try:
+        async with asyncio.timeout(within_s):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
 
 
 def _no_schema() -> Misconfigured:

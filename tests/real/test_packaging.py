@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.syntax import parsed
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("streams", "memory", "workers", "gateway", "headstart")
 ADAPTERS = Path("headstart/langchain")  # its classes extend those of others, so it can not import them late
@@ -152,7 +154,7 @@ def normal(name: str) -> str:
 
 def imports(path: Path) -> Iterator[tuple[str, bool]]:
     """Top-level module names imported by a file, and whether the import runs with the file itself."""
-    tree = ast.parse(path.read_text())
+    tree = parsed(path.read_text())
     at_once = {id(node) for node in tree.body}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
