@@ -8,11 +8,13 @@ came on the sockets, repeats included, must be those very bytes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import orjson
@@ -22,6 +24,7 @@ from memory.store import Store
 from streams import ids
 from streams.bus import Bus
 from streams.codec import Identity, Record, decode, identity
+from streams.errors import PeerError
 from streams.events import Event
 from streams.events.calling import CallFailed
 from streams.events.generating import AnswerDelta, ModelAsked
@@ -32,6 +35,8 @@ from tests.faults.driving import Outcome
 from tests.faults.skill_service import Line
 from tests.faults.story import APPROVED
 
+ASK_TRIES: Final = 60
+T = TypeVar("T")
 REMEMBER_TRIES: Final = 300  # ten a second: memory is behind where it was killed
 
 
@@ -106,25 +111,34 @@ class LogOfRun:
 
 async def ends_of(bus: Bus) -> dict[int, int]:
     """Where each partition of `events` ends now."""
-    reader = await bus.reader(EVENTS.name, {})
+    reader = await patiently(lambda: bus.reader(EVENTS.name, {}))
     try:
-        return {partition: await reader.end_offset(partition) for partition in range(bus.partitions)}
+        return {number: await patiently(partial(reader.end_offset, number)) for number in range(bus.partitions)}
     finally:
         await reader.close()
+
+
+async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """The broker's answer, although another run may have just killed it."""
+    for _ in range(ASK_TRIES):
+        with contextlib.suppress(PeerError):
+            return await ask()
+        await asyncio.sleep(1)
+    return await ask()
 
 
 async def read_log(bus: Bus, starts: Mapping[int, int], asked: Iterable[Outcome]) -> LogOfRun:
     """Everything from these offsets to the end of now. Tansu names an end within the batch that was written last, so
     reading goes on while there is more and a turn that its client saw end has not ended."""
     log = LogOfRun(bus.epoch)
-    reader = await bus.reader(EVENTS.name, dict(starts))
+    reader = await patiently(lambda: bus.reader(EVENTS.name, dict(starts)))
     try:
-        ends = {partition: await reader.end_offset(partition) for partition in starts}
+        ends = {partition: await patiently(partial(reader.end_offset, partition)) for partition in starts}
         hashes = {partition: hashlib.sha256() for partition in starts}
         turns = {outcome.turn for outcome in asked if outcome.turn}
         more = True
         while any(reader.position(partition) < end for partition, end in ends.items()) or (turns - log.ended and more):
-            records = await reader.batch()
+            records = await patiently(reader.batch)
             more = bool(records)
             for record in records:
                 log.feed(record)
@@ -142,11 +156,11 @@ async def changed(bus: Bus, spans: Iterable[Mapping[int, Span]]) -> list[str]:
     complaints = []
     for numbered in spans:
         for number, span in numbered.items():
-            reader = await bus.reader(EVENTS.name, {number: span.begin})
+            reader = await patiently(partial(bus.reader, EVENTS.name, {number: span.begin}))
             digest = hashlib.sha256()
             try:
                 while reader.position(number) < span.end:
-                    for record in await reader.batch():
+                    for record in await patiently(reader.batch):
                         if record.offset < span.end:
                             _hash(digest, record)
             finally:
