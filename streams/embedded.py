@@ -151,13 +151,13 @@ def choose_broker(kafka_home: Path | None, environment: Mapping[str, str]) -> Br
     if kafka_home is None:
         return BrokerChoice(
             None,
-            "Broker: Tansu, in memory; its log slows as it grows and is not kept (KAFKA_HOME would keep it).",
+            "Broker: Tansu, in memory; its log slows as it grows, and is forgotten (KAFKA_HOME would keep it).",
         )
     found = find_kafka(kafka_home, environment)
     if isinstance(found, str):
         return BrokerChoice(
             None,
-            f"Broker: Tansu, in memory, because {found}; its log slows as it grows and is not kept.",
+            f"Broker: Tansu, in memory, because {found}; its log slows as it grows, and is forgotten.",
         )
     return BrokerChoice(
         found, f"Broker: Apache Kafka from {found.home} on Java {found.java_version}; the log outlives a restart."
