@@ -22,7 +22,7 @@ from streams.events.intake import TurnOptions, TurnSubmit
 from streams.events.registering import SkillManifest
 from streams.events.turn import TurnAccepted
 from tests.support.bus_services import AGENT, TENANT, Rig, rig
-from tests.support.library import CONTRACT, DUNE, PARTNER, STAFF, Library, library
+from tests.support.lending import CONTRACT, DUNE, PARTNER, STAFF, Library, library
 from workers.generation.scripted_engine import Rule, When
 from workers.skills.secrets import Secrets
 

@@ -26,7 +26,7 @@ from streams.events.calling import CallAnswered, CallFailed, CallFired
 from streams.events.intake import TurnOptions
 from streams.process import READY
 from tests.support.bus_services import AGENT, PARTITIONS, SECRET, TENANT, Rig, rig
-from tests.support.library import CONTRACT, DUNE, PARTNER, STAFF, library
+from tests.support.lending import CONTRACT, DUNE, PARTNER, STAFF, library
 from workers.generation.scripted_engine import Rule
 from workers.skills.secrets import Secrets
 

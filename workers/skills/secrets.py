@@ -2,7 +2,7 @@
 
     [library]                              # the name that manifests use
     value = "…"                            # or: variable = "LIBRARY_TOKEN", an environment variable that holds it
-    hosts = ["api.library.example:443"]    # where it may be sent, and nowhere else
+    hosts = ["api.books.example:443"]    # where it may be sent, and nowhere else
 
 A manifest names a secret and never holds it. Whoever may register skills could name any secret; so each is sent to the
 hosts that stand beside it here, whatever a manifest says.

@@ -16,7 +16,7 @@ from headstart.importing.reading import read_document
 from streams.errors import InvalidInput, NotFound
 from streams.events.binding import Credential, Placement
 from streams.events.registering import SkillManifest
-from tests.support.library import CONTRACT
+from tests.support.lending import CONTRACT
 from workers.skills.manifest import problems
 
 SECRETS = {"staff": "staff", "partner": "partner"}

@@ -16,7 +16,7 @@ from headstart.importing.mcp_tools import import_tools
 from headstart.mcp.host import reviewed_tools
 from headstart.skill_commands import read_manifests
 from streams.errors import InvalidInput, NotFound
-from tests.support.library import CONTRACT
+from tests.support.lending import CONTRACT
 from tests.support.mcp_servers import TIME
 
 BOTH = ("--secret", "staff=a", "--secret", "partner=b")

@@ -1,4 +1,4 @@
-"""A city library with an HTTP API of its own, which knows nothing of Headstart: 20 operations, as library.openapi.yaml
+"""A city library with an HTTP API of its own, which knows nothing of Headstart: 20 operations, as lending.openapi.yaml
 says, each of which reads its arguments from where that document puts them."""
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-CONTRACT = Path(__file__).with_name("library.openapi.yaml")
+CONTRACT = Path(__file__).with_name("lending.openapi.yaml")
 STAFF, PARTNER = "staff-token", "partner-key"
 DUNE: dict[str, Any] = {
     "isbn": "9780441013593", "title": "Dune", "authors": ["Frank Herbert"], "tags": ["sand"], "added": "2020-01-02",
@@ -146,7 +146,7 @@ class Library:
         if request.query_params.get("key") != PARTNER:
             raise HTTPException(401)
         body = orjson.dumps({"loans": len(self.loans)})
-        return Response(body, media_type="application/vnd.library.v2+json")
+        return Response(body, media_type="application/vnd.lending.v2+json")
 
     def app(self) -> Starlette:
         """GET answers HEAD too."""
